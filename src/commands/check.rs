@@ -1,0 +1,56 @@
+//! `facetd check`: what `facetd run` would find, without running.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use facetd::config::Config;
+use facetd::daemon::LoadedModel;
+use facetd::daemon::shard::ShardSettings;
+use facetd::source::kafka::check_topics;
+use facetd::store::Store;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The configuration to check
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config).inspect_err(|errors| println!("config  WRONG  {errors}"));
+    let Ok(config) = config else { anyhow::bail!("the configuration is wrong, the rest was not checked") };
+    println!("config  ok     {}", arguments.config.display());
+
+    let mut wrong = 0;
+    let mut tell = |what: &str, outcome: Result<String, String>| match outcome {
+        Ok(text) => println!("{what:<7} ok     {text}"),
+        Err(text) => {
+            wrong += 1;
+            println!("{what:<7} WRONG  {text}");
+        }
+    };
+    let model = LoadedModel::load(&config.model);
+    match model {
+        Ok(LoadedModel { artefact, model }) => {
+            tell("model", Ok(format!("{}, {} wide, on {}", artefact.name, artefact.shape.dimension, model.device())));
+            let settings = ShardSettings::new(&config, &artefact);
+            let state = match config.state.dir.exists() {
+                false => Ok(format!("{} will be made", config.state.dir.display())),
+                true => Store::open_existing(&config.state.dir)
+                    .and_then(|store| store.check_model(&settings.model).map(|()| store))
+                    .map(|store| format!("{}, {} collections", config.state.dir.display(), store.collections().count()))
+                    .map_err(|error| error.to_string()),
+            };
+            tell("state", state);
+        }
+        Err(error) => tell("model", Err(error.to_string())),
+    }
+    let broker = check_topics(&config.kafka).map(|partitions| {
+        format!("{}, {} has {} partitions", config.kafka.brokers, config.kafka.input_topic, partitions.len())
+    });
+    tell("broker", broker.map_err(|error| error.to_string()));
+    match wrong {
+        0 => Ok(()),
+        _ => anyhow::bail!("{wrong} of the checks failed"),
+    }
+}

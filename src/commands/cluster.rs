@@ -1,0 +1,105 @@
+//! `facetd cluster`: the paper's batch pipeline on a file. One batch through the daemon's engine.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use facetd::config::{Config, Model};
+use facetd::daemon::LoadedModel;
+use facetd::daemon::shard::ShardSettings;
+use facetd::engine::faces::nodes;
+use facetd::engine::{Batch, Engine, Observer, Step};
+use facetd::face::{ClusterId, Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
+use facetd::features::{Features, write_labels};
+use facetd::model::Device;
+use facetd::replay::face_id_of_row;
+use indicatif::ProgressBar;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Features, .npy or learn-to-cluster .bin; the model gives the .bin its width
+    #[arg(long, value_name = "FILE")]
+    features: PathBuf,
+    /// Folder with model.toml, re.onnx and lp.onnx
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Where to write a cluster number a line
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    /// How neighbours are found; exact compares every pair
+    #[arg(long, value_enum, default_value = "exact")]
+    index: Index,
+    /// cpu, cuda:N or auto
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// ONNX Runtime's shared library, when it is not in the usual places
+    #[arg(long, value_name = "FILE", env = "FACETD_MODEL__RUNTIME", default_value = "")]
+    runtime: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Index {
+    Exact,
+    Hnsw,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut config = Config::parse("", std::iter::empty())?;
+    super::start_logging(&facetd::config::Log { level: "warn".into(), ..config.log.clone() });
+    let Arguments { model, device, runtime, .. } = arguments;
+    config.model = Model { dir: model.clone(), device: *device, runtime: runtime.clone(), threads: 0 };
+    config.engine.index = match arguments.index {
+        Index::Exact => facetd::config::Index::Exact,
+        Index::Hnsw => facetd::config::Index::Hnsw,
+    };
+    let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
+    let dimension = artefact.shape.dimension;
+    let features = Features::read(&arguments.features, Some(dimension))?;
+    anyhow::ensure!(
+        features.dimension() == dimension,
+        "{}: features are {} wide, the model takes {dimension}",
+        arguments.features.display(),
+        features.dimension()
+    );
+
+    let mut engine = Engine::new(&ShardSettings::new(&config, &artefact).engine, model);
+    let faces = features.rows().enumerate().map(|(row, values)| face(row, values, dimension));
+    let faces = faces.collect::<anyhow::Result<Vec<Face>>>()?;
+    let mut progress = Progress(super::progress_bar(Step::ALL.len(), "{bar:30} {msg} {elapsed}"));
+    progress.0.set_message("clustering");
+    engine.apply(Batch { faces, refresh_budget: 0, now: Timestamp(0) }, &mut progress)?;
+    progress.0.finish_and_clear();
+
+    // Numbered in order of first appearance: ids of the clusters that merged away leave no gaps.
+    let mut numbers: HashMap<ClusterId, usize> = HashMap::new();
+    let labels: Vec<usize> = nodes(0..engine.len())
+        .map(|node| {
+            let next = numbers.len();
+            *numbers.entry(engine.clusters().cluster_of(node)).or_insert(next)
+        })
+        .collect();
+    write_labels(&arguments.labels, &labels)?;
+    println!("{} faces in {} clusters: {}", engine.len(), numbers.len(), arguments.labels.display());
+    Ok(())
+}
+
+fn face(row: usize, values: &[f32], dimension: usize) -> anyhow::Result<Face> {
+    let embedding = Embedding::normalise(values, dimension).map_err(|error| anyhow::anyhow!("row {row}: {error}"))?;
+    Ok(Face {
+        id: FaceId::new(&face_id_of_row(row))?,
+        embedding,
+        frame_id: None,
+        quality: None,
+        captured_at: None,
+        place: Place { partition: Partition(0), offset: Offset(row as i64) },
+    })
+}
+
+struct Progress(ProgressBar);
+
+impl Observer for Progress {
+    fn finished(&mut self, step: Step) {
+        self.0.set_message(format!("{} done", step.name()));
+        self.0.inc(1);
+    }
+}

@@ -1,0 +1,211 @@
+//! `facetd demo`: a broker, a stream of synthetic faces and the daemon in one process.
+//!
+//! The daemon is the one of `facetd run`, word for word; only the broker is librdkafka's own mock
+//! of one. It holds about 5 MiB a partition and silently drops the oldest, so the stream is paced
+//! by how far the daemon has come. What is scored in the end is not the daemon's memory but what a
+//! reader of its events knows.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use facetd::config::Config;
+use facetd::daemon::Daemon;
+use facetd::evaluate::evaluate;
+use facetd::face::{ClusterId, FaceId};
+use facetd::reader::EventReader;
+use facetd::replay::{FaceProducer, face_id_of_row};
+use facetd::synth::Synth;
+use indicatif::ProgressBar;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::mocking::MockCluster;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+/// Width of the shipped model's embeddings.
+const DIMENSION: usize = 128;
+/// The faces the shipped model was not trained on.
+const SEED: u64 = 7;
+/// Where faces go that name no collection.
+const COLLECTION: &str = "default";
+const INPUT_PARTITIONS: i32 = 4;
+/// Faces in the topic and not yet applied, at most: far below what makes the mock drop some.
+const AHEAD: usize = 4096;
+/// How often a line is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+/// How long nothing may happen.
+const STALLED: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How many faces to stream
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    faces: u32,
+    /// The model; one of 128-d embeddings
+    #[arg(long, value_name = "DIR", default_value = "models/demo-128")]
+    model: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = super::edges()?;
+    runtime.block_on(async { tokio::task::block_in_place(|| stream(arguments)) })
+}
+
+fn stream(arguments: &Arguments) -> anyhow::Result<()> {
+    let broker: MockCluster<'_, _> = MockCluster::new(1).context("the in-process broker does not start")?;
+    let state = tempfile::Builder::new().prefix("facetd-demo-").tempdir().context("no folder for the state")?;
+    let config = config(arguments, &broker.bootstrap_servers(), state.path())?;
+    super::start_logging(&config.log);
+    let kafka = config.kafka.clone();
+    broker.create_topic(&kafka.input_topic, INPUT_PARTITIONS, 1)?;
+    for topic in [&kafka.events_topic, &kafka.face_state_topic, &kafka.cluster_state_topic, &kafka.dead_letters_topic] {
+        broker.create_topic(topic, 1, 1)?;
+    }
+
+    let labelled = Synth { faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
+    let edges = tokio::runtime::Handle::current();
+    let daemon = edges.block_on(Daemon::start(config))?;
+    println!("facetd at http://{} with {} faces to come", daemon.address(), labelled.labels.len());
+    let mut demo = Demo {
+        producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
+        events: subscribe(&kafka.brokers, &kafka.events_topic)?,
+        reader: EventReader::default(),
+        progress: Progress::new(labelled.labels.len()),
+    };
+    let streamed = demo.stream(&labelled.embeddings, &daemon);
+    demo.progress.finish();
+    daemon.shutdown().request();
+    let stopped = edges.block_on(daemon.wait());
+    let seconds = streamed?;
+    stopped?;
+    report(&demo.reader, &labelled.labels, seconds)
+}
+
+fn config(arguments: &Arguments, brokers: &str, state: &std::path::Path) -> anyhow::Result<Config> {
+    let mut config = Config::parse("", std::iter::empty())?;
+    config.kafka.brokers = brokers.to_string();
+    config.state.dir = state.to_path_buf();
+    config.model.dir = arguments.model.clone();
+    config.model.device = facetd::model::Device::Cpu;
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.log.level = "warn,librdkafka=off".to_string();
+    Ok(config)
+}
+
+fn subscribe(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "demo-reader").create()?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, 0, rdkafka::Offset::Beginning)?;
+    consumer.assign(&assignment)?;
+    Ok(consumer)
+}
+
+/// The demo's own ends of the stream.
+struct Demo {
+    producer: FaceProducer,
+    events: BaseConsumer,
+    reader: EventReader,
+    progress: Progress,
+}
+
+impl Demo {
+    /// Sends every face and reads events until each has its own; answers the seconds it took.
+    fn stream(&mut self, embeddings: &[f32], daemon: &Daemon) -> anyhow::Result<f64> {
+        let faces = embeddings.len() / DIMENSION;
+        let started = Instant::now();
+        let mut rows = embeddings.chunks(DIMENSION).enumerate().peekable();
+        let mut last_news = (0, started);
+        loop {
+            let seen = self.reader.faces(COLLECTION);
+            while let Some((row, values)) = rows.next_if(|(row, _)| row - seen < AHEAD) {
+                self.producer.send(&face_id_of_row(row), values)?;
+            }
+            self.producer.delivered();
+            self.read_events()?;
+            let seen = self.reader.faces(COLLECTION);
+            self.progress.show(seen, &self.reader, daemon, started);
+            if seen == faces {
+                return Ok(started.elapsed().as_secs_f64());
+            }
+            if seen > last_news.0 {
+                last_news = (seen, Instant::now());
+            }
+            ensure!(!daemon.shutdown().is_requested(), "the daemon stopped after {seen} faces");
+            ensure!(last_news.1.elapsed() < STALLED, "no event for {STALLED:?} after {seen} faces");
+        }
+    }
+
+    fn read_events(&mut self) -> anyhow::Result<()> {
+        let mut wait = Duration::from_millis(20);
+        while let Some(message) = self.events.poll(wait) {
+            self.reader.read(message?.payload().unwrap_or_default())?;
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+}
+
+/// A live line on a terminal, a plain one now and then elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    faces: usize,
+    last_line: Instant,
+}
+
+impl Progress {
+    fn new(faces: usize) -> Progress {
+        let bar = std::io::stderr().is_terminal().then(|| super::progress_bar(faces, "{bar:30} {pos}/{len} {msg}"));
+        Progress { bar, faces, last_line: Instant::now() }
+    }
+
+    fn show(&mut self, seen: usize, reader: &EventReader, daemon: &Daemon, started: Instant) {
+        let metrics = daemon.metrics();
+        let rate = seen as f64 / started.elapsed().as_secs_f64();
+        let (events, clusters) = (reader.counts.events(), metrics.clusters.get());
+        let lag = metrics.source_lag_records.get();
+        let line = format!("{rate:.0} faces/s, {clusters} clusters, {events} events, lag {lag}");
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(seen as u64);
+                bar.set_message(line);
+            }
+            None if self.last_line.elapsed() >= LINE_EVERY => {
+                self.last_line = Instant::now();
+                println!("{seen}/{} faces, {line}", self.faces);
+            }
+            None => {}
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn report(reader: &EventReader, labels: &[u32], seconds: f64) -> anyhow::Result<()> {
+    let clusters: Vec<ClusterId> = (0..labels.len())
+        .map(|row| {
+            let face = FaceId::new(&face_id_of_row(row))?;
+            reader.cluster_of(COLLECTION, &face).with_context(|| format!("face {face} is in no event"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let counts = reader.counts;
+    ensure!(counts.created + counts.joined == labels.len(), "some faces were applied twice: {counts:?}");
+    println!("{}", evaluate(labels, &clusters)?);
+    println!(
+        "events: {} created, {} joined, {} merged, {} repeated",
+        counts.created, counts.joined, counts.merged, counts.repeated
+    );
+    println!(
+        "all {} faces applied exactly once, in {seconds:.1} s ({:.0} faces/s)",
+        labels.len(),
+        labels.len() as f64 / seconds
+    );
+    Ok(())
+}

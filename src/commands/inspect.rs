@@ -1,0 +1,108 @@
+//! `facetd inspect`: the state of a stopped daemon, read offline.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use facetd::face::{ClusterId, CollectionName, FaceId};
+use facetd::store::Store;
+use serde_json::json;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the state
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// The collection to look into
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    collection: String,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What is in it, as a whole
+    Stats,
+    /// One face
+    Face { id: String },
+    /// One cluster
+    Cluster { id: u64 },
+    /// Every face and the cluster it is in, separated by a tab
+    Faces,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let store = Store::open_existing(&arguments.state)?;
+    let collection = CollectionName::new(&arguments.collection)?;
+    match &arguments.what {
+        What::Stats => stats(&store),
+        What::Face { id } => face(&store, &collection, &FaceId::new(id)?),
+        What::Cluster { id } => cluster(&store, &collection, ClusterId(*id)),
+        What::Faces => faces(&store, &collection),
+    }
+}
+
+fn stats(store: &Store) -> anyhow::Result<()> {
+    let contents = store.contents()?;
+    let collections = contents.collections.iter().map(|(name, restored)| {
+        let living = restored.clusters.iter().filter(|cluster| cluster.merged_into.is_none());
+        let value = json!({
+            "faces": restored.faces.len(),
+            "clusters": living.count(),
+            "events": restored.sequence,
+        });
+        (name.to_string(), value)
+    });
+    let positions = contents.positions.iter().map(|(partition, offset)| (partition.0.to_string(), json!(offset)));
+    let stats = json!({
+        "state_uuid": store.state_uuid(),
+        "collections": collections.collect::<serde_json::Map<_, _>>(),
+        "positions": positions.collect::<serde_json::Map<_, _>>(),
+        "unpublished": store.outbox().pending(0, usize::MAX)?.len(),
+    });
+    println!("{stats:#}");
+    Ok(())
+}
+
+fn face(store: &Store, collection: &CollectionName, id: &FaceId) -> anyhow::Result<()> {
+    let face = store.face(collection, id)?;
+    let face = face.with_context(|| format!("collection {collection} has no face {id}"))?;
+    let cluster = store.living_cluster(collection, face.home)?;
+    let shown = json!({
+        "face_id": face.id,
+        "home": face.home,
+        "cluster_id": cluster.id,
+        "frame_id": face.frame_id,
+        "quality": face.quality,
+        "captured_at": face.captured_at,
+        "arrived_at": face.arrived_at,
+        "partition": face.place.partition,
+        "offset": face.place.offset,
+    });
+    println!("{shown:#}");
+    Ok(())
+}
+
+fn cluster(store: &Store, collection: &CollectionName, id: ClusterId) -> anyhow::Result<()> {
+    let cluster = store.cluster(collection, id)?;
+    let cluster = cluster.with_context(|| format!("collection {collection} has no cluster {id}"))?;
+    let shown = json!({
+        "cluster_id": cluster.id,
+        "merged_into": cluster.merged_into,
+        "size": cluster.size,
+        "version": cluster.version,
+    });
+    println!("{shown:#}");
+    Ok(())
+}
+
+fn faces(store: &Store, collection: &CollectionName) -> anyhow::Result<()> {
+    let mut contents = store.contents()?;
+    let restored = contents.collections.remove(collection);
+    let restored = restored.with_context(|| format!("there is no collection {collection}"))?;
+    for face in restored.faces {
+        println!("{}\t{}", face.id, store.living_cluster(collection, face.home)?.id);
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The commands of the command line, a file each: what it takes, and how it runs.
+
+pub mod check;
+pub mod cluster;
+pub mod demo;
+pub mod evaluate;
+pub mod inspect;
+pub mod replay;
+pub mod run;
+pub mod synth;
+
+use std::io::IsTerminal;
+
+use facetd::config::{Log, LogFormat};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// Logs go to standard error; what a command answers goes to standard output.
+fn start_logging(log: &Log) {
+    let filter = EnvFilter::new(&log.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// The async edges of a command.
+fn edges() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+/// A bar over `length` things on a terminal, nothing elsewhere.
+fn progress_bar(length: usize, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template(template).expect("the templates are constants"));
+    bar
+}

@@ -1,0 +1,47 @@
+//! `facetd replay`: a file into Kafka.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use facetd::features::Features;
+use facetd::replay::{FaceProducer, face_id_of_row};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Features, .npy or learn-to-cluster .bin; a face's id is its row
+    #[arg(long, value_name = "FILE")]
+    features: PathBuf,
+    /// Width of a row of a .bin
+    #[arg(long, value_name = "D")]
+    dimension: Option<usize>,
+    /// host:port, separated by commas
+    #[arg(long, value_name = "B")]
+    brokers: String,
+    /// The input topic
+    #[arg(long, value_name = "T")]
+    topic: String,
+    /// Faces a second; as fast as the brokers take them when not given
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let features = Features::read(&arguments.features, arguments.dimension)?;
+    let mut producer = FaceProducer::connect(&arguments.brokers, &arguments.topic)?;
+    let bar = super::progress_bar(features.len(), "{bar:40} {pos}/{len} faces {per_sec} {eta} left");
+    let started = Instant::now();
+    for (row, values) in features.rows().enumerate() {
+        if let Some(rate) = arguments.rate {
+            let due = started + Duration::from_secs_f64(row as f64 / f64::from(rate));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        producer.send(&face_id_of_row(row), values)?;
+        bar.set_position(producer.delivered() as u64);
+    }
+    producer.finish(|delivered| bar.set_position(delivered as u64))?;
+    bar.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{} faces in {} in {seconds:.1} s", features.len(), arguments.topic);
+    Ok(())
+}

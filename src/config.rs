@@ -1,0 +1,485 @@
+//! The configuration: one struct a section, each field a key of config/facetd.toml.
+//!
+//! The shipped file is the default: it is compiled in, and a user's file and the environment are
+//! laid over it. All that is wrong is found before anything is refused, and each error begins with
+//! its key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use crate::face::CollectionName;
+use crate::model::Device;
+
+/// Every key with its comment and default.
+pub const DEFAULT: &str = include_str!("../config/facetd.toml");
+/// FACETD_SECTION__KEY overrides section.key. Variables without the double underscore are not ours.
+const ENVIRONMENT_PREFIX: &str = "FACETD_";
+const ENVIRONMENT_SEPARATOR: &str = "__";
+/// The one table whose keys are the user's own.
+const FREE_TABLE: &str = "kafka.librdkafka_options";
+
+/// Everything wrong with a configuration, an entry an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigErrors(pub Vec<String>);
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub kafka: Kafka,
+    pub state: State,
+    pub model: Model,
+    pub engine: Engine,
+    pub collections: Collections,
+    pub limits: Limits,
+    pub http: Http,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// The brokers to begin with, host:port, separated by commas.
+    pub brokers: String,
+    /// Consumer group under which positions are shown to Kafka's tools, and prefix of transactional ids.
+    pub group: String,
+    /// Topic faces come in on. Its key is the face_id.
+    pub input_topic: String,
+    /// Partitions of the input topic that this daemon owns: "all", or a list such as [0, 1].
+    pub partitions: Partitions,
+    /// Topic of cluster changes, cleanup.policy=delete.
+    pub events_topic: String,
+    /// Topic of each face's home cluster, cleanup.policy=compact.
+    pub face_state_topic: String,
+    /// Topic of each cluster's state, cleanup.policy=compact.
+    pub cluster_state_topic: String,
+    /// Topic of records that could not be applied, with a reason header.
+    pub dead_letters_topic: String,
+    /// How to talk to the brokers: "plaintext", "ssl", "sasl_plaintext" or "sasl_ssl".
+    pub security_protocol: String,
+    /// "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512"; used when security_protocol begins with sasl.
+    pub sasl_mechanism: String,
+    /// Name for SASL.
+    pub sasl_username: String,
+    /// Password for SASL. Better given as FACETD_KAFKA__SASL_PASSWORD than written here.
+    pub sasl_password: Secret,
+    /// File of certificate authorities for ssl; empty: the system's.
+    pub ssl_ca: String,
+    /// Options handed to librdkafka as they are, such as { "client.rack" = "a" }. They win over facetd's own.
+    pub librdkafka_options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Folder of the state. One facetd at a time.
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Folder with model.toml, re.onnx and lp.onnx.
+    pub dir: PathBuf,
+    /// Where the model runs: "cpu", "cuda:0" (fails without CUDA), or "auto" (CUDA when it works, else the CPU).
+    #[serde(deserialize_with = "device")]
+    pub device: Device,
+    /// Threads of one run on the CPU; 0: one for each core.
+    pub threads: usize,
+    /// ONNX Runtime's shared library; empty: looked for beside the program and in the usual places.
+    pub runtime: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// "hnsw", or "exact" (compares with every face: for small collections).
+    pub index: Index,
+    /// Links a face keeps on the index's upper layers, 2 to 255. More: better recall, more memory.
+    pub hnsw_connections: usize,
+    /// Candidates kept while a face is inserted, 1 to 4096. More: better recall, slower.
+    pub hnsw_ef_construction: usize,
+    /// Candidates kept while a face is searched, 1 to 4096; also how many faces a newcomer meets.
+    pub hnsw_ef_search: usize,
+    /// Faces of one batch at most, 1 to 4096. A batch is one commit.
+    pub batch_faces: usize,
+    /// How long a batch waits for more faces once it has one. More: higher throughput, later events.
+    #[serde(with = "humantime_serde")]
+    pub batch_wait: Duration,
+    /// Affected faces scored again for each new one, on average over a batch, 0 to 1024.
+    pub refresh_per_face: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collections {
+    /// The collection of faces that name none.
+    pub default: CollectionName,
+    /// Collections at most. A face that would start one more goes to the dead letters.
+    pub max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Largest input message in bytes, 64 up to 100000000. A larger one goes to the dead letters.
+    pub message_bytes: usize,
+    /// Decoded faces waiting for the engine at most, 1 to 1000000. When they are reached the consumer pauses.
+    pub queued_faces: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address of /metrics, /healthz, /readyz and lookups. Off loopback only behind a proxy: there is no login.
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// "error", "warn", "info", "debug" or "trace", or a filter such as "info,facetd::engine=debug".
+    pub level: String,
+    /// "text" for people or "json" for machines.
+    pub format: LogFormat,
+}
+
+/// Partitions of the input topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    All,
+    These(Vec<i32>),
+}
+
+impl<'de> Deserialize<'de> for Partitions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Partitions, D::Error> {
+        let wrong = || serde::de::Error::custom("is not \"all\" or a list of partition numbers such as [0, 1]");
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "all" => Ok(Partitions::All),
+            Value::Array(numbers) if !numbers.is_empty() => numbers
+                .iter()
+                .map(|number| number.as_integer().and_then(|n| i32::try_from(n).ok()).filter(|&n| n >= 0))
+                .collect::<Option<Vec<i32>>>()
+                .map(Partitions::These)
+                .ok_or_else(wrong),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Index {
+    Hnsw,
+    Exact,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A value that no log shows.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Device, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+impl Config {
+    /// Reads `path` and the environment over the defaults.
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
+        Config::parse(&text, std::env::vars())
+    }
+
+    /// `text` and the variables of `environment` over the defaults.
+    pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
+        let mut given = text.parse::<Table>().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
+        let mut errors = overlay_environment(&mut given, environment);
+        let defaults: Table = DEFAULT.parse().expect("the shipped configuration is TOML, as a test proves");
+
+        let mut merged = defaults.clone();
+        for (key, value) in leaves(&given) {
+            if !is_known(&defaults, &key) {
+                errors.push(unknown(&defaults, &key));
+                continue;
+            }
+            // Each key is tried alone, so that one error does not hide the next.
+            let mut alone = defaults.clone();
+            set(&mut alone, &key, value.clone());
+            match alone.try_into::<Config>() {
+                Ok(_) => set(&mut merged, &key, value),
+                Err(error) => errors.push(format!("{key}: {}", error.message().trim())),
+            }
+        }
+        // What was refused keeps its default here, so that the checks see all that was accepted.
+        let config: Config = merged.try_into().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
+        errors.extend(config.check());
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// Ranges, and keys that must agree.
+    fn check(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let mut range = |key: &str, value: usize, least: usize, most: usize| {
+            if !(least..=most).contains(&value) {
+                errors.push(format!("{key}: {value} is not {least} to {most}"));
+            }
+        };
+        let Config { kafka, engine, collections, limits, log, .. } = self;
+        range("engine.hnsw_connections", engine.hnsw_connections, 2, 255);
+        range("engine.hnsw_ef_construction", engine.hnsw_ef_construction, 1, 4096);
+        range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
+        range("engine.batch_faces", engine.batch_faces, 1, 4096);
+        range("engine.refresh_per_face", engine.refresh_per_face, 0, 1024);
+        range("collections.max", collections.max, 1, 100_000);
+        range("limits.message_bytes", limits.message_bytes, 64, 100_000_000);
+        range("limits.queued_faces", limits.queued_faces, 1, 1_000_000);
+        if engine.batch_wait > Duration::from_secs(5) {
+            errors.push("engine.batch_wait: more than 5s; a stop must be able to commit within 10s".to_string());
+        }
+        let topics = [
+            ("kafka.input_topic", &kafka.input_topic),
+            ("kafka.events_topic", &kafka.events_topic),
+            ("kafka.face_state_topic", &kafka.face_state_topic),
+            ("kafka.cluster_state_topic", &kafka.cluster_state_topic),
+            ("kafka.dead_letters_topic", &kafka.dead_letters_topic),
+        ];
+        for (place, (key, topic)) in topics.iter().enumerate() {
+            if let Some((other, _)) = topics[..place].iter().find(|(_, earlier)| earlier == topic) {
+                errors.push(format!("{key}: is the same topic as {other}"));
+            }
+        }
+        let words = topics.into_iter().chain([("kafka.brokers", &kafka.brokers), ("kafka.group", &kafka.group)]);
+        errors.extend(words.filter(|(_, text)| text.is_empty()).map(|(key, _)| format!("{key}: is empty")));
+        if !["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&kafka.security_protocol.as_str()) {
+            let found = &kafka.security_protocol;
+            errors.push(format!(
+                "kafka.security_protocol: {found:?} is not \"plaintext\", \"ssl\", \"sasl_plaintext\" or \"sasl_ssl\""
+            ));
+        }
+        if kafka.security_protocol.starts_with("sasl") && kafka.sasl_username.is_empty() {
+            errors.push("kafka.sasl_username: is empty, and kafka.security_protocol asks for SASL".to_string());
+        }
+        if log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            errors.push(format!("log.level: {:?} is not a level or a filter", log.level));
+        }
+        errors
+    }
+}
+
+/// Sets what the environment overrides; answers what it could not place.
+fn overlay_environment(given: &mut Table, environment: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (name, text) in environment {
+        let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+        let Some((section, key)) = path.split_once(ENVIRONMENT_SEPARATOR) else { continue };
+        let (section, key) = (section.to_lowercase(), key.to_lowercase());
+        // As TOML where the default is a number or a list, as it stands where it is text.
+        let value = match text.parse::<Value>() {
+            Ok(value) if !matches!(value, Value::String(_) | Value::Datetime(_)) => value,
+            _ => Value::String(text),
+        };
+        match given.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(table) => drop(table.insert(key, value)),
+            _ => errors.push(format!("{name}: {section} is not a section")),
+        }
+    }
+    errors
+}
+
+/// A key and its value, the key written section.key.
+fn leaves(table: &Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (section, value) in table {
+        match value {
+            Value::Table(keys) if !keys.is_empty() => {
+                found.extend(keys.iter().map(|(key, value)| (format!("{section}.{key}"), value.clone())));
+            }
+            Value::Table(_) => {}
+            _ => found.push((section.clone(), value.clone())),
+        }
+    }
+    found
+}
+
+fn is_known(defaults: &Table, key: &str) -> bool {
+    let section_and_key = key.split_once('.');
+    key == FREE_TABLE
+        || section_and_key.is_some_and(|(section, key)| {
+            defaults.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+        })
+}
+
+fn unknown(defaults: &Table, key: &str) -> String {
+    let section = key.split('.').next().unwrap_or(key);
+    match defaults.get(section).and_then(Value::as_table) {
+        Some(table) => {
+            let known: Vec<&str> = table.keys().map(String::as_str).collect();
+            format!("{key}: unknown key; [{section}] has {}", known.join(", "))
+        }
+        None => {
+            let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
+            format!("{key}: unknown section; there are {}", known.join(", "))
+        }
+    }
+}
+
+fn set(table: &mut Table, key: &str, value: Value) {
+    if let Some((section, key)) = key.split_once('.')
+        && let Some(Value::Table(section)) = table.get_mut(section)
+    {
+        section.insert(key.to_string(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigErrors> {
+        Config::parse(text, std::iter::empty())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_shipped_one() {
+        let config = parse("").unwrap();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
+        assert!(config.http.listen.ip().is_loopback());
+        assert_eq!(config.kafka.partitions, Partitions::All);
+        assert_eq!(config.engine.batch_wait, Duration::from_millis(20));
+        parse(DEFAULT).unwrap();
+    }
+
+    #[test]
+    fn every_error_is_told_at_once_and_by_its_key() {
+        let text = r#"
+            colour = "blue"
+            [kafka]
+            broker = "x:1"
+            partitions = "some"
+            events_topic = "faces"
+            [engine]
+            index = "magic"
+            batch_faces = 0
+            batch_wait = "soon"
+            [model]
+            device = "tpu"
+            [net]
+            listen = 1
+        "#;
+        let errors = parse(text).unwrap_err().0;
+        let keys = [
+            "colour",
+            "kafka.broker",
+            "kafka.partitions",
+            "kafka.events_topic",
+            "engine.index",
+            "engine.batch_faces",
+            "engine.batch_wait",
+            "model.device",
+            "net.listen",
+        ];
+        for key in keys {
+            assert_eq!(
+                errors.iter().filter(|error| error.starts_with(&format!("{key}:"))).count(),
+                1,
+                "{key}: {errors:#?}"
+            );
+        }
+        assert_eq!(errors.len(), keys.len(), "{errors:#?}");
+    }
+
+    #[test]
+    fn the_environment_wins_and_is_checked_too() {
+        let variables = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>().into_iter()
+        };
+        let given = variables(&[
+            ("FACETD_KAFKA__BROKERS", "a:1,b:2"),
+            ("FACETD_KAFKA__PARTITIONS", "[0, 2]"),
+            ("FACETD_KAFKA__SASL_PASSWORD", "p=\"w"),
+            ("FACETD_ENGINE__BATCH_FACES", "32"),
+            ("FACETD_DATA", "not a key"),
+        ]);
+        let config = Config::parse("[kafka]\nbrokers = \"c:3\"", given).unwrap();
+        assert_eq!(config.kafka.brokers, "a:1,b:2");
+        assert_eq!(config.kafka.partitions, Partitions::These(vec![0, 2]));
+        assert_eq!(config.kafka.sasl_password.reveal(), "p=\"w");
+        assert_eq!(config.engine.batch_faces, 32);
+        let errors = Config::parse("", variables(&[("FACETD_KAFKA__BROKER", "a:1")])).unwrap_err().0;
+        assert!(errors[0].starts_with("kafka.broker: unknown key"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_password_is_in_no_debug_output() {
+        let config = parse("[kafka]\nsasl_password = \"hunter2\"").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    /// A key's comment, by section.key.
+    type Comments = BTreeMap<String, String>;
+
+    fn comments_of_the_file() -> Comments {
+        let (mut section, mut comment, mut found) = (String::new(), Vec::new(), Comments::new());
+        for line in DEFAULT.lines().map(str::trim) {
+            if let Some(text) = line.strip_prefix("# ") {
+                comment.push(text);
+            } else if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']').to_string();
+                comment.clear();
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                found.insert(format!("{section}.{key}"), std::mem::take(&mut comment).join(" "));
+            }
+        }
+        found
+    }
+
+    fn comments_of_the_structs() -> Comments {
+        let (mut section, mut comment, mut found) = (String::new(), Vec::new(), Comments::new());
+        let source = include_str!("config.rs").split("/// Partitions of the input topic.\n").next().unwrap();
+        for line in source.lines() {
+            if let Some(name) = line.strip_prefix("pub struct ") {
+                section = name.trim_end_matches(" {").to_lowercase();
+                comment.clear();
+            } else if let Some(text) = line.strip_prefix("    /// ") {
+                comment.push(text);
+            } else if let Some((key, _)) = line.strip_prefix("    pub ").and_then(|rest| rest.split_once(':'))
+                && section != "config"
+            {
+                found.insert(format!("{section}.{key}"), std::mem::take(&mut comment).join(" "));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_file_and_the_structs_say_the_same_of_every_key() {
+        let (file, structs) = (comments_of_the_file(), comments_of_the_structs());
+        assert!(file.len() > 25 && file.values().all(|comment| !comment.is_empty()), "{file:#?}");
+        assert_eq!(file, structs);
+    }
+}

@@ -1,0 +1,198 @@
+//! The daemon: the rooms wired into threads.
+//!
+//! ```text
+//! source ──queue──► pipeline (engine, store) ──word──► publisher
+//!    ▲                                                    │
+//!    └──────────────────── positions ─────────────────────┘
+//! ```
+//! Three threads and a listener, one signal to stop. A thread that ends, well or not, stops the
+//! others; the first error is what the daemon ends with.
+
+pub mod pipeline;
+pub mod shard;
+mod shutdown;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use tokio::task::JoinHandle as Task;
+
+use crate::codec::Decoder;
+use crate::config::Config;
+use crate::http::{self, ListenError, Shown};
+use crate::metrics::Metrics;
+use crate::model::onnx::RunOptions;
+use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
+use crate::publish::{PublishError, Publisher, Wires};
+use crate::source::kafka::{Source, SourceError};
+use crate::source::{self, Lag};
+use crate::view::View;
+use pipeline::{Batching, Pipeline};
+use shard::{Shard, ShardError, ShardSettings};
+pub use shutdown::Shutdown;
+
+/// Why the daemon did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the listener failed: {0}")]
+    Serve(std::io::Error),
+    #[error("cannot start a thread: {0}; raise the limit of threads")]
+    Thread(std::io::Error),
+    #[error("the {0} thread panicked; this is a bug, its place is in the log")]
+    Panicked(&'static str),
+}
+
+/// A daemon at work.
+pub struct Daemon {
+    shutdown: Shutdown,
+    threads: Vec<Worker>,
+    listener: Task<std::io::Result<()>>,
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+}
+
+struct Worker {
+    name: &'static str,
+    thread: JoinHandle<Result<(), DaemonError>>,
+}
+
+/// A loaded model and what its folder says.
+pub struct LoadedModel {
+    pub artefact: Artefact,
+    pub model: Arc<OnnxModel>,
+}
+
+impl LoadedModel {
+    pub fn load(config: &crate::config::Model) -> Result<LoadedModel, ModelError> {
+        let artefact = Artefact::open(&config.dir)?;
+        let runtime = Runtime::load(Some(config.runtime.as_path()).filter(|path| !path.as_os_str().is_empty()))?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if config.threads == 0 { cores } else { config.threads };
+        let model = OnnxModel::load(&runtime, &artefact, RunOptions { device: config.device, threads })?;
+        Ok(LoadedModel { artefact, model: Arc::new(model) })
+    }
+}
+
+impl Daemon {
+    /// Starts everything: listener first, so that health can be asked while the state is loaded.
+    pub async fn start(config: Config) -> Result<Daemon, DaemonError> {
+        let metrics = Arc::new(Metrics::new());
+        let view = Arc::new(View::default());
+        let shutdown = Shutdown::default();
+        let listener = http::listen(config.http.listen).await?;
+        let address = listener.local_addr().map_err(DaemonError::Serve)?;
+        let shown = Shown { metrics: metrics.clone(), view: view.clone() };
+        let listener = tokio::spawn(http::serve(listener, shown, shutdown.clone()));
+
+        let mut daemon = Daemon { shutdown, threads: Vec::new(), listener, address, metrics };
+        // Loading blocks: models, state, brokers.
+        let started = tokio::task::block_in_place(|| daemon.start_workers(&config, view));
+        match started {
+            Ok(()) => Ok(daemon),
+            Err(error) => {
+                daemon.shutdown.request();
+                let _ = daemon.wait().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn start_workers(&mut self, config: &Config, view: Arc<View>) -> Result<(), DaemonError> {
+        let metrics = self.metrics.clone();
+        let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
+        let device = model.device().to_string();
+        metrics.device.with_label_values(&[device.as_str()]).set(1);
+        tracing::info!(model = %artefact.name, %device, "model loaded");
+
+        let settings = ShardSettings::new(config, &artefact);
+        let shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
+        let lag = Arc::new(Lag::new(metrics.source_lag_records.clone()));
+        let decoder = Decoder {
+            dimension: artefact.shape.dimension,
+            default_collection: config.collections.default.clone(),
+            max_message_bytes: config.limits.message_bytes,
+        };
+        let source = Source::connect(&config.kafka, decoder, shard.positions(), lag.clone(), metrics.clone())?;
+        let mut publisher = Publisher::connect(&config.kafka, shard.state_uuid(), shard.outbox(), metrics.clone())?;
+
+        let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
+        let (committed, word) = mpsc::sync_channel(1);
+        let (published, positions) = mpsc::channel();
+        let batching = Batching { faces: config.engine.batch_faces, wait: config.engine.batch_wait };
+        let mut pipeline = Pipeline { shard, batching, queue, committed, lag, metrics: metrics.clone() };
+        let wires = Wires { committed: word, published };
+
+        self.spawn("publisher", move |shutdown| Ok(publisher.run(&wires, shutdown)?))?;
+        self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
+        self.spawn("source", move |shutdown| Ok(source.run(&sender, &positions, shutdown)?))?;
+        metrics.ready.set(1);
+        tracing::info!(listen = %self.address, topic = %config.kafka.input_topic, "ready");
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(&Shutdown) -> Result<(), DaemonError> + Send + 'static,
+    ) -> Result<(), DaemonError> {
+        let shutdown = self.shutdown.clone();
+        let run = move || {
+            let _stop = shutdown.on_drop();
+            work(&shutdown)
+        };
+        let thread = std::thread::Builder::new().name(name.to_string()).spawn(run).map_err(DaemonError::Thread)?;
+        self.threads.push(Worker { name, thread });
+        Ok(())
+    }
+
+    /// The signal that stops this daemon.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Waits until everything has stopped: last batch committed, outbox published as far as the
+    /// brokers let it.
+    pub async fn wait(self) -> Result<(), DaemonError> {
+        self.shutdown.requested().await;
+        tracing::info!("stopping");
+        self.metrics.ready.set(0);
+        let threads = self.threads;
+        let mut outcome = tokio::task::block_in_place(|| join(threads));
+        match self.listener.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome = outcome.and(Err(DaemonError::Serve(error))),
+            Err(_) => outcome = outcome.and(Err(DaemonError::Panicked("listener"))),
+        }
+        outcome
+    }
+}
+
+fn join(threads: Vec<Worker>) -> Result<(), DaemonError> {
+    let ended = threads.into_iter().map(|Worker { name, thread }| match thread.join() {
+        Ok(outcome) => outcome,
+        Err(_) => Err(DaemonError::Panicked(name)),
+    });
+    // Each is joined, whatever the one before it ended with.
+    ended.collect::<Vec<_>>().into_iter().collect()
+}

@@ -1,0 +1,88 @@
+//! The engine's thread: records from the queue into batches, batches into the shard.
+//!
+//! A batch closes when it is full or when it has waited long enough since its first record; it is
+//! one commit. After each commit the publisher hears of it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Shutdown;
+use super::shard::{Shard, ShardError};
+use crate::face::Timestamp;
+use crate::metrics::Metrics;
+use crate::source::{Intake, Lag, Receiver};
+
+/// How long to wait for a first record before looking whether a stop was asked for.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How records are gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    pub faces: usize,
+    pub wait: Duration,
+}
+
+/// Everything the engine's thread works with.
+pub struct Pipeline {
+    pub shard: Shard,
+    pub batching: Batching,
+    pub queue: Receiver,
+    /// A word after each commit.
+    pub committed: SyncSender<()>,
+    pub lag: Arc<Lag>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Pipeline {
+    /// Applies batches until a stop is asked for or there is no more input. A stop finishes the
+    /// batch at hand; what is still queued is in Kafka and is read again at the next start.
+    pub fn run(&mut self, shutdown: &Shutdown) -> Result<(), ShardError> {
+        self.lag.positions(self.shard.positions());
+        while !shutdown.is_requested() {
+            let batch = match self.gather() {
+                Gathered::Batch(batch) => batch,
+                Gathered::Nothing => continue,
+                Gathered::End => return Ok(()),
+            };
+            self.metrics.batch_faces.observe(batch.len() as f64);
+            let timer = self.metrics.batch_seconds.start_timer();
+            self.shard.apply(batch, now())?;
+            timer.observe_duration();
+            self.lag.positions(self.shard.positions());
+            // Full means that the publisher has a word waiting already.
+            let _ = self.committed.try_send(());
+        }
+        Ok(())
+    }
+
+    fn gather(&self) -> Gathered {
+        let first = match self.queue.receive(IDLE) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
+            Err(RecvTimeoutError::Disconnected) => return Gathered::End,
+        };
+        let closes = Instant::now() + self.batching.wait;
+        let mut batch = vec![first];
+        while batch.len() < self.batching.faces {
+            match self.queue.receive(closes.saturating_duration_since(Instant::now())) {
+                Ok(intake) => batch.push(intake),
+                Err(_) => break,
+            }
+        }
+        Gathered::Batch(batch)
+    }
+}
+
+/// What there was to take.
+enum Gathered {
+    Batch(Vec<Intake>),
+    Nothing,
+    End,
+}
+
+fn now() -> Timestamp {
+    // A clock before 1970 is as good as any other wrong one.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since_epoch.as_millis() as i64)
+}

@@ -1,0 +1,39 @@
+//! facetd keeps a growing collection of faces clustered by identity while they arrive.
+//!
+//! The rooms, in the order data walks through them:
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`face`] | the words of the domain as types |
+//! | [`source`] | records out of Kafka, with bounded memory |
+//! | [`codec`] | a record's bytes to a checked face, or a [`rejection`] |
+//! | [`engine`] | index, graph, encode, link, cluster: a batch of faces to changes of clusters |
+//! | [`model`] | the Face Transformer's two ONNX graphs behind one trait |
+//! | [`store`] | the commit point: vectors, sled, outbox |
+//! | [`publish`] | the outbox to Kafka as CloudEvents, state records and dead letters |
+//! | [`view`] | the read side: who is where, while the engine runs |
+//! | [`http`] | metrics, health and lookups |
+//! | [`daemon`] | the rooms wired into threads, with one way to stop |
+//!
+//! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
+//! [`replay`] (faces into Kafka) and [`reader`] (the reference consumer of the events).
+#![deny(unsafe_code)]
+
+pub mod codec;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod evaluate;
+pub mod face;
+pub mod features;
+pub mod http;
+pub mod metrics;
+pub mod model;
+pub mod publish;
+pub mod reader;
+pub mod rejection;
+pub mod replay;
+pub mod source;
+pub mod store;
+pub mod synth;
+pub mod view;

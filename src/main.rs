@@ -1,0 +1,55 @@
+//! The command line. Each command is a file under commands/.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps a growing collection of faces clustered by identity while they arrive.
+#[derive(Parser)]
+#[command(name = "facetd", version, about, long_about = None, propagate_version = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run(commands::run::Arguments),
+    /// Broker, sample stream and daemon in one process, with scores at the end
+    Demo(commands::demo::Arguments),
+    /// Check configuration, model, state and broker: a line each, non-zero when one is wrong
+    Check(commands::check::Arguments),
+    /// Cluster a file of features in one batch, as the paper does
+    Cluster(commands::cluster::Arguments),
+    /// Pairwise F, BCubed F and NMI of predicted labels
+    Evaluate(commands::evaluate::Arguments),
+    /// Send a file of features into a Kafka topic
+    Replay(commands::replay::Arguments),
+    /// Make face-like embeddings with labels
+    Synth(commands::synth::Arguments),
+    /// Read the state of a stopped daemon
+    Inspect(commands::inspect::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Demo(arguments) => commands::demo::run(&arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Cluster(arguments) => commands::cluster::run(&arguments),
+        Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
+        Command::Synth(arguments) => commands::synth::run(&arguments),
+        Command::Inspect(arguments) => commands::inspect::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("facetd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs the two graphs with ONNX Runtime, one session a graph.
+//!
+//! Runs are padded to a few fixed row counts: on a GPU every new shape makes the arena grow
+//! (onnxruntime#14474), and a row computed in the same shape gives the same bits whoever its
+//! companions are.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+
+use super::{Artefact, Device, FaceTransformer, ModelError, Neighbourhoods, Runtime, Shape};
+
+/// The row counts a run is padded to; more rows than the last are run in parts.
+const BUCKETS: [usize; 3] = [4, 16, 64];
+/// The rows of one run at most.
+pub const LARGEST_RUN: usize = BUCKETS[BUCKETS.len() - 1];
+
+/// How to run a model.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    pub device: Device,
+    /// Threads of one run on the CPU.
+    pub threads: usize,
+}
+
+/// The model of a folder, ready to run.
+pub struct OnnxModel {
+    shape: Shape,
+    device: Device,
+    relation_encoder: Mutex<Session>,
+    linkage_predictor: Mutex<Session>,
+}
+
+impl OnnxModel {
+    pub fn load(runtime: &Runtime, artefact: &Artefact, options: RunOptions) -> Result<OnnxModel, ModelError> {
+        let relation_encoder = open(runtime, &artefact.relation_encoder, options)?;
+        // What the first graph could not get, the second is not asked for.
+        let options = RunOptions { device: relation_encoder.device, ..options };
+        let linkage_predictor = open(runtime, &artefact.linkage_predictor, options)?;
+        Ok(OnnxModel {
+            shape: artefact.shape,
+            device: relation_encoder.device,
+            relation_encoder: Mutex::new(relation_encoder.session),
+            linkage_predictor: Mutex::new(linkage_predictor.session),
+        })
+    }
+
+    /// Where the model runs in the end: never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        self.device
+    }
+}
+
+impl FaceTransformer for OnnxModel {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
+        run("RE", &self.relation_encoder, "enhanced", rows, self.shape.dimension)
+    }
+
+    fn link(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
+        let hop = rows.hop();
+        run("LP", &self.linkage_predictor, "linkage", rows, hop)
+    }
+}
+
+/// A session and the device it got.
+struct Opened {
+    session: Session,
+    device: Device,
+}
+
+fn open(runtime: &Runtime, path: &Path, options: RunOptions) -> Result<Opened, ModelError> {
+    let (number, may_fall_back) = match options.device {
+        Device::Cpu => return open_on(runtime, path, options.threads, None),
+        Device::Cuda(number) => (number, false),
+        Device::Auto => (0, true),
+    };
+    match open_on(runtime, path, options.threads, Some(number)) {
+        Err(error) if may_fall_back => {
+            tracing::warn!(%error, "cuda is not available, the models run on the cpu");
+            open_on(runtime, path, options.threads, None)
+        }
+        opened => opened,
+    }
+}
+
+fn open_on(runtime: &Runtime, path: &Path, threads: usize, cuda: Option<i32>) -> Result<Opened, ModelError> {
+    let refuse = |error: &dyn std::fmt::Display| match cuda {
+        Some(number) => ModelError::Device { device: format!("cuda:{number}"), reason: error.to_string() },
+        None => ModelError::Session { path: path.to_path_buf(), reason: error.to_string() },
+    };
+    let builder = Session::builder(&runtime.environment).map_err(|error| refuse(&error))?;
+    let mut builder = builder
+        .with_optimization_level(GraphOptimizationLevel::All)
+        // Spinning threads would take the cores from the index between two runs.
+        .and_then(|builder| builder.with_intra_op_spinning(false))
+        .and_then(|builder| builder.with_intra_threads(threads))
+        .map_err(|error| refuse(&error))?;
+    if let Some(number) = cuda {
+        let provider = ep::CUDA::default().with_device_id(number).build().error_on_failure();
+        builder = builder.with_execution_providers([provider]).map_err(|error| refuse(&error))?;
+    }
+    let session = builder.commit_from_file(path).map_err(|error| refuse(&error))?;
+    Ok(Opened { session, device: cuda.map_or(Device::Cpu, Device::Cuda) })
+}
+
+/// Runs a graph over `rows` and returns `width` values a row. Pads `rows` up to its bucket.
+fn run(
+    graph: &'static str,
+    session: &Mutex<Session>,
+    output: &str,
+    rows: &mut Neighbourhoods,
+    width: usize,
+) -> Result<Vec<f32>, ModelError> {
+    let wanted = rows.len();
+    assert!(wanted <= LARGEST_RUN, "the caller runs more rows in parts");
+    let bucket = BUCKETS.into_iter().find(|&bucket| bucket >= wanted).unwrap_or(LARGEST_RUN);
+    rows.pad_to(bucket);
+
+    let (hop, dimension) = (rows.hop(), rows.dimension());
+    let failed = |error: ort::Error| ModelError::Run { graph, reason: error.to_string() };
+    let inputs = ort::inputs! {
+        "face" => TensorRef::from_array_view(([bucket, dimension], &rows.faces[..])).map_err(failed)?,
+        "neighbours" => TensorRef::from_array_view(([bucket, hop, dimension], &rows.neighbours[..])).map_err(failed)?,
+        "mask" => TensorRef::from_array_view(([bucket, hop], &rows.mask[..])).map_err(failed)?,
+    };
+    // A panic of another run leaves the session as it was: nothing of a run is kept in it.
+    let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+    let outputs = session.run(inputs).map_err(failed)?;
+    let values = outputs.get(output).ok_or_else(|| ModelError::Run {
+        graph,
+        reason: format!("the graph has no output {output:?}; export it again"),
+    })?;
+    let (_, values) = values.try_extract_tensor::<f32>().map_err(failed)?;
+    if values.len() != bucket * width {
+        let reason = format!("{} values for {bucket} rows of {width}; export it again", values.len());
+        return Err(ModelError::Run { graph, reason });
+    }
+    if values[..wanted * width].iter().any(|value| !value.is_finite()) {
+        return Err(ModelError::Run { graph, reason: "it gave a value that is not a number".to_string() });
+    }
+    Ok(values[..wanted * width].to_vec())
+}

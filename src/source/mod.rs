@@ -1,0 +1,29 @@
+//! Records out of Kafka, decoded, into a bounded queue.
+//!
+//! [`kafka`] polls in a thread of its own that never stops polling: when the queue is full it
+//! pauses the partitions instead, so that memory stays flat and the group keeps its member.
+
+pub mod kafka;
+mod lag;
+mod queue;
+mod rejected;
+
+pub use lag::Lag;
+pub use queue::{Receiver, Sender, queue};
+pub use rejected::{FaceRejected, Record};
+
+use crate::face::{CollectionName, Face};
+
+/// What became of one record of the input.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    pub record: Record,
+    pub content: Content,
+}
+
+/// What a record held.
+#[derive(Debug, Clone)]
+pub enum Content {
+    Face { collection: CollectionName, face: Face },
+    Rejected(crate::rejection::Rejection),
+}

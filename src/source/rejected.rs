@@ -1,0 +1,40 @@
+//! The one happening of a record that cannot be applied: it is logged, counted and turned into a
+//! dead letter in the same place, so that the three never drift apart.
+
+use crate::face::Place;
+use crate::metrics::Metrics;
+use crate::rejection::Rejection;
+use crate::store::DeadLetter;
+
+/// What is remembered of a record once its payload is decoded: enough to find and recognise it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub place: Place,
+    pub key: Option<Vec<u8>>,
+    pub payload_bytes: u64,
+    pub payload_sha256: [u8; 32],
+}
+
+/// A record that was not applied, and why.
+#[derive(Debug)]
+pub struct FaceRejected {
+    pub record: Record,
+    pub rejection: Rejection,
+}
+
+impl FaceRejected {
+    /// Tells everyone; the dead letter is the caller's to commit.
+    pub fn report(self, metrics: &Metrics) -> DeadLetter {
+        let FaceRejected { record, rejection } = self;
+        let reason = rejection.reason.as_str();
+        tracing::warn!(place = %record.place, reason, detail = %rejection.detail, "record goes to the dead letters");
+        metrics.rejected.with_label_values(&[reason]).inc();
+        DeadLetter {
+            rejection,
+            place: record.place,
+            key: record.key,
+            payload_bytes: record.payload_bytes,
+            payload_sha256: crate::model::artefact::hex(&record.payload_sha256),
+        }
+    }
+}

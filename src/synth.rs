@@ -1,0 +1,249 @@
+//! Face-like labelled embeddings, for demos, tests and training without anybody's face.
+//!
+//! A person is a random direction; some are look-alikes of an earlier person. How many faces a person
+//! has comes from a heavy tail, as in LFW: about 70 % have one, the largest hundreds. A person's faces
+//! lie along an arc of their own (age, pose), so the two ends of it may meet only through the middle,
+//! and scatter around it, some people's more than others'. A face of low quality scatters more and drifts
+//! towards one direction common to all bad pictures, which brings strangers together. So no single
+//! threshold on the cosine is right for everybody, while the neighbourhood of a face tells what is.
+//!
+//! The same input gives the same bits on every machine: the generator is SplitMix64, and of the
+//! functions that are not exact in IEEE 754 (powers, logarithms, sines) none is used.
+//! Cost: `faces * dimension` normal numbers.
+
+/// How often a person is the look-alike of an earlier one.
+const LOOK_ALIKES: f64 = 0.4;
+/// The cosine between a person and their look-alike: uniform in this range.
+const LOOK_ALIKE_COSINE: Range = Range { low: 0.5, high: 0.8 };
+/// The length of the scatter of a person's faces, the person's own direction having length 1.
+const SPREAD: Range = Range { low: 0.5, high: 1.15 };
+/// Half the length of the arc of a person's faces.
+const ARC: Range = Range { low: 0.2, high: 0.8 };
+/// How much more the worst picture scatters than the best.
+const BAD_SPREAD: f64 = 0.8;
+/// How far the worst picture drifts towards the direction of all bad pictures.
+const BAD_DRIFT: f64 = 1.1;
+/// The direction of bad pictures belongs to the network that makes embeddings, not to a data set: it has a seed of its own.
+const NETWORK_SEED: u64 = 0x000f_ace5;
+
+/// What to make. The same values give the same faces, on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synth {
+    pub faces: usize,
+    /// The width of an embedding, at least 2; below 64 or so strangers are too near to be told apart.
+    pub dimension: usize,
+    pub seed: u64,
+}
+
+/// Embeddings and whose they are, in an order of arrival that mixes all people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Labelled {
+    /// `labels.len()` rows of `dimension` values, each row of length 1.
+    pub embeddings: Vec<f32>,
+    /// The person of each row: dense numbers from 0.
+    pub labels: Vec<u32>,
+    pub dimension: usize,
+}
+
+impl Synth {
+    pub fn generate(&self) -> Labelled {
+        let mut random = SplitMix64(self.seed);
+        let mut labels = labels(self.faces, &mut random);
+        let people = people(labels.last().map_or(0, |&last| last as usize + 1), self.dimension, &mut random);
+        random.shuffle(&mut labels);
+
+        let bad = SplitMix64(NETWORK_SEED).direction(self.dimension);
+        let mut embeddings = Vec::with_capacity(self.faces * self.dimension);
+        for &label in &labels {
+            embeddings.extend(people[label as usize].face(&bad, &mut random).into_iter().map(|value| value as f32));
+        }
+        Labelled { embeddings, labels, dimension: self.dimension }
+    }
+}
+
+/// One label a face, ascending, the numbers of faces a person drawn from `P(size >= k) = k^(-16/9)`:
+/// 71 % of the people have one face, and the largest of `n` people has about `n^(9/16)`.
+fn labels(faces: usize, random: &mut SplitMix64) -> Vec<u32> {
+    let largest = (faces / 25).max(1);
+    let mut labels = Vec::with_capacity(faces);
+    for label in 0.. {
+        if labels.len() == faces {
+            break;
+        }
+        let uniform = 1.0 - random.uniform();
+        // uniform^(-9/16), by square roots because those are exact.
+        let size = (uniform.sqrt() * uniform.sqrt().sqrt().sqrt().sqrt()).recip() as usize;
+        let left = faces - labels.len();
+        labels.extend(std::iter::repeat_n(label, size.min(largest).min(left)));
+    }
+    labels
+}
+
+struct Person {
+    direction: Vec<f64>,
+    /// Where the ends of the arc lie, seen from the middle; its length is half the arc's.
+    arc: Vec<f64>,
+    spread: f64,
+}
+
+fn people(count: usize, dimension: usize, random: &mut SplitMix64) -> Vec<Person> {
+    let mut people: Vec<Person> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut direction = random.direction(dimension);
+        if !people.is_empty() && random.uniform() < LOOK_ALIKES {
+            let elder = &people[random.below(people.len())];
+            let cosine = random.within(LOOK_ALIKE_COSINE);
+            let sine = (1.0 - cosine * cosine).sqrt();
+            direction.iter_mut().zip(&elder.direction).for_each(|(own, elder)| *own = sine * *own + cosine * elder);
+            normalise(&mut direction);
+        }
+        let half = random.within(ARC);
+        let arc = random.direction(dimension).into_iter().map(|value| value * half).collect();
+        people.push(Person { direction, arc, spread: random.within(SPREAD) });
+    }
+    people
+}
+
+impl Person {
+    /// One more face of this person.
+    fn face(&self, bad: &[f64], random: &mut SplitMix64) -> Vec<f64> {
+        // Most pictures are good: the cube of a uniform number is mostly near 0.
+        let badness = random.uniform();
+        let badness = badness * badness * badness;
+        let place_on_arc = random.within(Range { low: -1.0, high: 1.0 });
+        let spread = self.spread * (1.0 + BAD_SPREAD * badness) / (bad.len() as f64).sqrt();
+
+        let mut face: Vec<f64> = (self.direction.iter().zip(&self.arc).zip(bad))
+            .map(|((direction, arc), bad)| {
+                direction + place_on_arc * arc + badness * BAD_DRIFT * bad + spread * random.normal()
+            })
+            .collect();
+        normalise(&mut face);
+        face
+    }
+}
+
+fn normalise(vector: &mut [f64]) {
+    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    vector.iter_mut().for_each(|value| *value /= length);
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+}
+
+/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014). Here and not
+/// from a crate because a demo model is trained on this very stream, which may never change.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// In 0..1, 1 not included.
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn within(&mut self, range: Range) -> f64 {
+        range.low + (range.high - range.low) * self.uniform()
+    }
+
+    /// In 0..bound.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// Mean 0, variance 1, normal but for its far tails: the sum of eight uniform 16-bit numbers.
+    fn normal(&mut self) -> f64 {
+        let lanes = |word: u64| (0..4).map(|lane| (word >> (16 * lane)) & 0xffff).sum::<u64>();
+        let sum = lanes(self.next()) + lanes(self.next());
+        let (mean, variance) = (8.0 * 32_767.5, 8.0 * (65_536.0 * 65_536.0 - 1.0) / 12.0f64);
+        (sum as f64 - mean) / variance.sqrt()
+    }
+
+    /// A uniformly drawn vector of length 1.
+    fn direction(&mut self, dimension: usize) -> Vec<f64> {
+        let mut direction: Vec<f64> = (0..dimension).map(|_| self.normal()).collect();
+        normalise(&mut direction);
+        direction
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn made(faces: usize, seed: u64) -> Labelled {
+        Synth { faces, dimension: 128, seed }.generate()
+    }
+
+    fn cosine(made: &Labelled, one: usize, other: usize) -> f32 {
+        let row = |face: usize| &made.embeddings[face * made.dimension..(face + 1) * made.dimension];
+        row(one).iter().zip(row(other)).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn the_stream_never_changes() {
+        let made = Synth { faces: 1_000, dimension: 64, seed: 7 }.generate();
+        let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
+        let labels = made.labels.iter().fold(0, |hash, &label| mix(hash, label));
+        let embeddings = made.embeddings.iter().fold(0, |hash, value| mix(hash, value.to_bits()));
+        assert_eq!((labels, embeddings), (4_431_466_303_659_551_432, 7_981_926_315_924_589_362));
+    }
+
+    #[test]
+    fn every_row_has_length_one() {
+        let made = made(500, 1);
+        assert_eq!(made.embeddings.len(), 500 * 128);
+        assert!((0..500).all(|face| (cosine(&made, face, face) - 1.0).abs() < 1e-5));
+    }
+
+    #[test]
+    fn most_people_have_one_face_and_a_few_have_many() {
+        let mut sizes = HashMap::new();
+        let made = Synth { faces: 20_000, dimension: 2, seed: 1 }.generate();
+        made.labels.iter().for_each(|&label| *sizes.entry(label).or_insert(0) += 1);
+        let alone = sizes.values().filter(|&&size| size == 1).count() as f64 / sizes.len() as f64;
+        assert!((0.68..0.74).contains(&alone), "{alone}");
+        assert!(sizes.values().any(|&size| size > 50));
+        assert!(sizes.values().all(|&size| size <= 20_000 / 25));
+    }
+
+    #[test]
+    fn people_are_nearer_to_themselves_than_to_strangers_but_not_always() {
+        let made = made(1_500, 2);
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for one in 0..1_500 {
+            for other in 0..one {
+                let group = if made.labels[one] == made.labels[other] { &mut own } else { &mut others };
+                group.push(cosine(&made, one, other));
+            }
+        }
+        own.sort_by(f32::total_cmp);
+        others.sort_by(f32::total_cmp);
+        assert!(own[own.len() / 2] > others[others.len() * 999 / 1_000]);
+        assert!(own[own.len() / 10] < others[others.len() - 1], "a threshold would do");
+    }
+
+    #[test]
+    fn nothing_and_little_can_be_asked_for() {
+        assert!(made(0, 1).labels.is_empty());
+        assert_eq!(made(1, 1).labels, [0]);
+        assert_ne!(made(30, 1), made(30, 2));
+    }
+}
