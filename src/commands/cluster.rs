@@ -33,8 +33,8 @@ pub struct Arguments {
     #[arg(long, default_value = "auto")]
     device: Device,
     /// ONNX Runtime's shared library, when it is not in the usual places
-    #[arg(long, value_name = "FILE", env = "FACETD_MODEL__RUNTIME", default_value = "")]
-    runtime: PathBuf,
+    #[arg(long, value_name = "FILE", env = "FACETD_MODEL__RUNTIME")]
+    runtime: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -47,7 +47,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = Config::parse("", std::iter::empty())?;
     super::start_logging(&facetd::config::Log { level: "warn".into(), ..config.log.clone() });
     let Arguments { model, device, runtime, .. } = arguments;
-    config.model = Model { dir: model.clone(), device: *device, runtime: runtime.clone(), threads: 0 };
+    config.model =
+        Model { dir: model.clone(), device: *device, runtime: runtime.clone().unwrap_or_default(), threads: 0 };
     config.engine.index = match arguments.index {
         Index::Exact => facetd::config::Index::Exact,
         Index::Hnsw => facetd::config::Index::Hnsw,

@@ -97,12 +97,10 @@ fn open_on(runtime: &Runtime, path: &Path, threads: usize, cuda: Option<i32>) ->
         None => ModelError::Session { path: path.to_path_buf(), reason: error.to_string() },
     };
     let builder = Session::builder(&runtime.environment).map_err(|error| refuse(&error))?;
-    let mut builder = builder
-        .with_optimization_level(GraphOptimizationLevel::All)
-        // Spinning threads would take the cores from the index between two runs.
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .and_then(|builder| builder.with_intra_threads(threads))
-        .map_err(|error| refuse(&error))?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|error| refuse(&error))?;
+    // Spinning threads would take the cores from the index between two runs.
+    let builder = builder.with_intra_op_spinning(false).map_err(|error| refuse(&error))?;
+    let mut builder = builder.with_intra_threads(threads).map_err(|error| refuse(&error))?;
     if let Some(number) = cuda {
         let provider = ep::CUDA::default().with_device_id(number).build().error_on_failure();
         builder = builder.with_execution_providers([provider]).map_err(|error| refuse(&error))?;

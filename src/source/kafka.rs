@@ -16,7 +16,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use sha2::{Digest, Sha256};
 
-use super::queue::Refused;
+use super::queue::Offered;
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
@@ -256,13 +256,13 @@ enum Handed {
 
 fn hand_on(held: &mut VecDeque<Intake>, queue: &Sender) -> Handed {
     while let Some(intake) = held.pop_front() {
-        match queue.try_send(intake) {
-            Ok(()) => {}
-            Err(Refused::Full(intake)) => {
+        match queue.offer(intake) {
+            Offered::Taken => {}
+            Offered::Full(intake) => {
                 held.push_front(intake);
                 return Handed::Full;
             }
-            Err(Refused::Closed) => return Handed::NobodyTakes,
+            Offered::NobodyTakes => return Handed::NobodyTakes,
         }
     }
     Handed::All

@@ -24,22 +24,24 @@ pub struct Sender {
     capacity: usize,
 }
 
-/// Why a record did not get into the queue; it comes back.
-pub enum Refused {
+/// What became of a record offered to the queue.
+pub enum Offered {
+    Taken,
+    /// There is no room; it comes back.
     Full(Intake),
     /// The engine is gone.
-    Closed,
+    NobodyTakes,
 }
 
 impl Sender {
-    pub fn try_send(&self, intake: Intake) -> Result<(), Refused> {
+    pub fn offer(&self, intake: Intake) -> Offered {
         match self.sender.try_send(intake) {
             Ok(()) => {
                 self.gauge.set(self.depth.fetch_add(1, Ordering::Relaxed) as i64 + 1);
-                Ok(())
+                Offered::Taken
             }
-            Err(TrySendError::Full(intake)) => Err(Refused::Full(intake)),
-            Err(TrySendError::Disconnected(_)) => Err(Refused::Closed),
+            Err(TrySendError::Full(intake)) => Offered::Full(intake),
+            Err(TrySendError::Disconnected(_)) => Offered::NobodyTakes,
         }
     }
 

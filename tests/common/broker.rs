@@ -1,0 +1,107 @@
+//! Brokers to stream through: a real Kafka, or librdkafka's in-process mock of one.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::{output_of, project};
+
+/// The topics of one daemon, by a prefix of their own.
+#[derive(Clone)]
+pub struct Topics {
+    pub brokers: String,
+    prefix: String,
+}
+
+impl Topics {
+    pub fn input(&self) -> String {
+        format!("{}faces", self.prefix)
+    }
+
+    pub fn dead_letters(&self) -> String {
+        format!("{}faces-dead-letters", self.prefix)
+    }
+
+    pub fn events(&self) -> String {
+        format!("{}cluster-events", self.prefix)
+    }
+
+    pub fn face_state(&self) -> String {
+        format!("{}face-state", self.prefix)
+    }
+
+    pub fn cluster_state(&self) -> String {
+        format!("{}cluster-state", self.prefix)
+    }
+
+    pub fn group(&self) -> String {
+        format!("{}facetd", self.prefix)
+    }
+}
+
+/// A mock in this process; it goes with the value.
+pub struct MockBroker {
+    _cluster: MockCluster<'static, DefaultProducerContext>,
+    pub topics: Topics,
+}
+
+impl MockBroker {
+    pub fn start() -> MockBroker {
+        let cluster = MockCluster::new(1).unwrap();
+        let topics = Topics { brokers: cluster.bootstrap_servers(), prefix: String::new() };
+        cluster.create_topic(&topics.input(), 2, 1).unwrap();
+        for topic in [topics.dead_letters(), topics.events(), topics.face_state(), topics.cluster_state()] {
+            cluster.create_topic(&topic, 1, 1).unwrap();
+        }
+        MockBroker { _cluster: cluster, topics }
+    }
+}
+
+/// A real Kafka, brought up by scripts/kafka or found at KAFKA_BROKERS. `None`, said in a line, where
+/// there is no Java; in CI it has to be there.
+pub struct RealKafka {
+    brokers: String,
+    started_here: bool,
+}
+
+impl RealKafka {
+    pub fn start(promise: &str) -> Option<RealKafka> {
+        if let Ok(brokers) = std::env::var("KAFKA_BROKERS") {
+            return Some(RealKafka { brokers, started_here: false });
+        }
+        if std::env::var_os("CI").is_none() && Command::new("java").arg("-version").output().is_err() {
+            println!("NOT PROVED (no Java for a real Kafka): {promise}");
+            return None;
+        }
+        let brokers = output_of(script().arg("start")).trim().to_string();
+        Some(RealKafka { brokers, started_here: true })
+    }
+
+    /// A fresh set of topics; messages up to `max_message_bytes` when given.
+    pub fn topics(&self, max_message_bytes: Option<usize>) -> Topics {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("test-{}-{number}-", std::process::id());
+        let mut create = script();
+        create.args(["topics", "--prefix", &prefix, "--input-partitions", "4"]).env("KAFKA_BROKERS", &self.brokers);
+        if let Some(bytes) = max_message_bytes {
+            create.args(["--max-message-bytes", &bytes.to_string()]);
+        }
+        output_of(&mut create);
+        Topics { brokers: self.brokers.clone(), prefix }
+    }
+}
+
+impl Drop for RealKafka {
+    fn drop(&mut self) {
+        if self.started_here {
+            let _ = script().arg("stop").output();
+        }
+    }
+}
+
+fn script() -> Command {
+    Command::new(project().join("scripts/kafka"))
+}

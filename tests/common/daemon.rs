@@ -1,0 +1,172 @@
+//! The daemon as a process: configured, started, watched, stopped or killed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use super::broker::Topics;
+use super::{facetd, output_of, wait_for};
+
+/// How long a start may take: loading models and rebuilding an index on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A daemon's configuration and state. It can be started, killed and started again.
+pub struct Installation {
+    folder: tempfile::TempDir,
+    config: PathBuf,
+    http: String,
+}
+
+/// What is particular to a test.
+pub struct Settings<'a> {
+    pub topics: &'a Topics,
+    pub model: &'a Path,
+    /// More of the configuration, as TOML of [engine], [limits] and [collections].
+    pub more: &'a str,
+}
+
+impl Installation {
+    pub fn new(settings: &Settings) -> Installation {
+        let folder = tempfile::tempdir().unwrap();
+        let http = format!("127.0.0.1:{}", free_port());
+        let Settings { topics, model, more } = settings;
+        let text = format!(
+            r#"
+[kafka]
+brokers = "{}"
+group = "{}"
+input_topic = "{}"
+events_topic = "{}"
+face_state_topic = "{}"
+cluster_state_topic = "{}"
+dead_letters_topic = "{}"
+[state]
+dir = "{}"
+[model]
+dir = "{}"
+device = "cpu"
+[http]
+listen = "{http}"
+{more}"#,
+            topics.brokers,
+            topics.group(),
+            topics.input(),
+            topics.events(),
+            topics.face_state(),
+            topics.cluster_state(),
+            topics.dead_letters(),
+            folder.path().join("state").display(),
+            model.display(),
+        );
+        let config = folder.path().join("facetd.toml");
+        std::fs::write(&config, text).unwrap();
+        Installation { folder, config, http }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// `facetd run`, ready to be spawned; its log goes to a file.
+    pub fn command(&self) -> Command {
+        let mut command = facetd();
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        command.args(["run", "--config"]).arg(&self.config).stderr(log);
+        command
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start(&self) -> Running<'_> {
+        let mut running = Running { child: self.command().spawn().unwrap(), installation: self };
+        wait_for("the daemon to be ready", START, || {
+            let ended = running.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended with {ended:?}\n{}", self.log());
+            self.get("/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        running
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("facetd.log")
+    }
+
+    /// The whole answer to a GET, if something answers.
+    pub fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(&self.http).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// `facetd inspect` of the stopped daemon's state.
+    pub fn inspect(&self, what: &[&str]) -> String {
+        output_of(facetd().args(["inspect", "--state"]).arg(self.state()).args(what))
+    }
+}
+
+/// A daemon at work. Killed when dropped.
+pub struct Running<'a> {
+    child: Child,
+    installation: &'a Installation,
+}
+
+impl Running<'_> {
+    /// A metric's value: the sample whose name and labels are `sample`; 0 when it is not there.
+    pub fn metric(&self, sample: &str) -> f64 {
+        let text = self.installation.get("/metrics").unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a metric is at least `value`.
+    pub fn wait_metric(&self, sample: &str, value: f64, limit: Duration) {
+        wait_for(&format!("{sample} to reach {value}"), limit, || (self.metric(sample) >= value).then_some(()));
+    }
+
+    pub fn get(&self, path: &str) -> Option<String> {
+        self.installation.get(path)
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the wait for the end.
+    pub fn terminate(mut self) -> ExitStatus {
+        output_of(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        wait_for("the daemon to leave", Duration::from_secs(10), || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            eprintln!("--- log of the daemon\n{}", self.installation.log());
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,47 @@
+//! Promise: SIGTERM commits what is at hand and leaves within ten seconds; the next start goes on
+//! where it was; a queue far too small for the input loses nothing.
+
+mod common;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use common::broker::MockBroker;
+use common::daemon::{Installation, Settings};
+use common::faces::Dataset;
+use common::kafka_client::read_topic;
+use common::{facetd, output_of};
+
+const LIMIT: Duration = Duration::from_secs(180);
+const FACES: usize = 3000;
+
+#[test]
+fn a_stop_in_the_middle_of_a_flood_loses_nothing() {
+    let broker = MockBroker::start();
+    let topics = &broker.topics;
+    let dataset = Dataset::synthetic("flood", FACES, 5);
+    let more = "[limits]\nqueued_faces = 8\n[engine]\nbatch_faces = 50\n";
+    let installation = Installation::new(&Settings { topics, model: &dataset.model, more });
+    let mut replay = facetd();
+    replay.args(["replay", "--dimension", "128", "--brokers", &topics.brokers, "--topic", &topics.input()]);
+    output_of(replay.arg("--features").arg(&dataset.features));
+
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_engine_faces", 500.0, LIMIT);
+    assert!(daemon.metric("facetd_source_queued_faces") <= 8.0);
+    assert!(daemon.terminate().success(), "{}", installation.log());
+    let after_stop = installation.inspect(&["faces"]).lines().count();
+    assert!((500..FACES).contains(&after_stop), "{after_stop} faces when it stopped");
+    assert!(installation.inspect(&["stats"]).contains("\"unpublished\": 0"));
+
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    assert!(daemon.terminate().success(), "{}", installation.log());
+    assert_eq!(installation.inspect(&["faces"]).lines().count(), FACES);
+
+    let events = read_topic(&topics.brokers, &topics.events());
+    let faces: Vec<String> =
+        events.iter().filter_map(|event| event.json()["face_id"].as_str().map(str::to_string)).collect();
+    assert_eq!(faces.len(), FACES, "a face has more than one event, or none");
+    assert_eq!(faces.iter().collect::<HashSet<_>>().len(), FACES);
+}
