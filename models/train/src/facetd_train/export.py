@@ -1,0 +1,93 @@
+"""Both modules as ONNX graphs: one file each, named and dynamic axes, no trace of the machine that wrote them.
+
+An export is not believed: each graph is run under onnxruntime against the PyTorch module on batches, lengths and masks
+it was not traced with.
+"""
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from facetd_train.artefact import OPSET, session
+from facetd_train.model import FaceTransformer
+
+TOLERANCE = 1e-5
+
+
+def export(model: FaceTransformer, folder: Path) -> None:
+    """Writes `re.onnx` and `lp.onnx`; raises ExportError when onnxruntime disagrees with PyTorch."""
+    model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    for module, hop, output in ((model.re, "hop2", "enhanced"), (model.lp, "hop1", "linkage")):
+        file = folder / ("re.onnx" if module is model.re else "lp.onnx")
+        trace(module, file, hop, output, model.architecture.dimension)
+        check(module, file, model.architecture.dimension, getattr(model.architecture, hop))
+
+
+def trace(module: nn.Module, file: Path, hop: str, output: str, dimension: int) -> None:
+    face, neighbours, mask = sample(3, 4, dimension, "partly masked")
+    axes = {"face": {0: "batch"}, "neighbours": {0: "batch", 1: hop}, "mask": {0: "batch", 1: hop}}
+    axes[output] = {0: "batch"} if output == "enhanced" else {0: "batch", 1: hop}
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated but needs no more packages and writes a graph of plain operators.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module,
+            (face, neighbours, mask),
+            file,
+            input_names=["face", "neighbours", "mask"],
+            output_names=[output],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            do_constant_folding=True,
+            dynamo=False,
+        )
+    graph = onnx.load(file)
+    strip(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, file)  # weights stay inside: no external data
+
+
+def strip(graph: onnx.ModelProto) -> None:
+    """Removes what an exporter may leave about the machine: stack traces and paths in comments and metadata."""
+    del graph.metadata_props[:]
+    graph.doc_string = graph.graph.doc_string = ""
+    del graph.graph.metadata_props[:]
+    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+class ExportError(Exception):
+    pass
+
+
+def check(module: nn.Module, file: Path, dimension: int, hop: int) -> None:
+    graph = session(file)
+    for batch in (1, 3, 64):
+        for length in (1, 2, 7, hop):
+            for kind in ("full", "partly masked", "fully masked"):
+                face, neighbours, mask = sample(batch, length, dimension, kind)
+                with torch.inference_mode():
+                    expected = module(face, neighbours, mask)
+                inputs = {"face": face.numpy(), "neighbours": neighbours.numpy(), "mask": mask.numpy()}
+                got = torch.from_numpy(graph.run(None, inputs)[0])
+                if not torch.allclose(got, expected, atol=TOLERANCE, rtol=TOLERANCE):
+                    apart = (got - expected).abs().max()
+                    raise ExportError(f"{file.name}: {apart:.2g} apart at batch {batch}, length {length}, {kind}")
+
+
+def sample(batch: int, length: int, dimension: int, masks: str) -> tuple[Tensor, Tensor, Tensor]:
+    """A face, neighbours and a mask; the values are what modules meet: of length 1, and of LayerNorm's scale."""
+    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    face = torch.randn(batch, dimension, generator=generator)
+    neighbours = face.unsqueeze(1) + torch.randn(batch, length, dimension, generator=generator)
+    mask = {
+        "full": torch.ones(batch, length, dtype=torch.bool),
+        "partly masked": torch.arange(length) < torch.randint(0, length + 1, (batch, 1), generator=generator),
+        "fully masked": torch.zeros(batch, length, dtype=torch.bool),
+    }[masks]
+    return face, neighbours, mask

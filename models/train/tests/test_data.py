@@ -1,0 +1,64 @@
+"""Files are read as they are, and the halves share no identity and never change."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetd_train import data
+from facetd_train.data import Faces
+
+
+def test_what_is_written_is_read(people: Faces, tmp_path: Path) -> None:
+    data.write(people, tmp_path / "deep" / "people")
+    back = data.read(tmp_path / "deep" / "people.bin", tmp_path / "deep" / "people.meta", 16)
+    np.testing.assert_allclose(back.features, people.features, atol=1e-6)
+    np.testing.assert_array_equal(back.identities, people.identities)
+
+
+def test_rows_are_normalised(tmp_path: Path) -> None:
+    np.array([[3, 4], [0, 0]], dtype="<f4").tofile(tmp_path / "f.bin")
+    (tmp_path / "f.meta").write_text("1\n2\n")
+    np.testing.assert_allclose(data.read(tmp_path / "f.bin", tmp_path / "f.meta", 2).features, [[0.6, 0.8], [0, 0]])
+
+
+def test_a_wrong_dimension_is_said(people: Faces, tmp_path: Path) -> None:
+    data.write(people, tmp_path / "people")
+    with pytest.raises(SystemExit, match="--dimension"):
+        data.read(tmp_path / "people.bin", tmp_path / "people.meta", 17)
+
+
+def test_the_shuffle_is_the_documented_one() -> None:
+    # printf 0:0 | sha256sum begins ac72; 0:1 ef13; 0:2 9328; 0:3 76d3; 0:4 48f0
+    assert data.shuffled(range(5), 0).tolist() == [4, 3, 2, 0, 1]
+    assert [half.tolist() for half in data.split_identities(np.arange(5), 0)] == [[4, 2, 1], [3, 0]]
+
+
+def test_halves_share_no_identity(people: Faces) -> None:
+    train, test = data.split(people, 0)
+    assert not set(train.identities) & set(test.identities)
+    assert len(train) + len(test) == len(people)
+    assert len(np.unique(train.identities)) == len(np.unique(test.identities)) == 50
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order(people: Faces) -> None:
+    halves = [set(half) for half in data.split_identities(people.identities, 0)]
+    assert halves == [set(half) for half in data.split_identities(people.identities[::-1], 0)]
+    assert halves != [set(half) for half in data.split_identities(people.identities, 1)]
+    once, again = data.split(people, 0)[1], data.split(people, 0)[1]
+    np.testing.assert_array_equal(once.features, again.features)
+
+
+def test_the_split_shuffles_rows_and_keeps_faces_with_their_labels(people: Faces) -> None:
+    ordered = people.rows(np.argsort(people.identities))
+    _, test = data.split(ordered, 0)
+    assert (np.diff(test.identities) < 0).any()
+    for feature, identity in zip(test.features[:20], test.identities[:20], strict=True):
+        row = np.flatnonzero((people.features == feature).all(axis=1))
+        assert people.identities[row] == identity
+
+
+def test_validation_is_held_out_of_the_training_half(people: Faces) -> None:
+    train, held_out = data.hold_out(people, 0.2, 0)
+    assert not set(train.identities) & set(held_out.identities)
+    assert len(np.unique(held_out.identities)) == 20
