@@ -100,7 +100,7 @@ pub struct Model {
 pub struct Engine {
     /// "hnsw", or "exact" (compares with every face: for small collections).
     pub index: Index,
-    /// Links a face keeps on the index's upper layers, 2 to 255. More: better recall, more memory.
+    /// Half the links a face keeps in the index, 2 to 255. More: better recall, more memory.
     pub hnsw_connections: usize,
     /// Candidates kept while a face is inserted, 1 to 4096. More: better recall, slower.
     pub hnsw_ef_construction: usize,

@@ -33,7 +33,7 @@ fn embedding(number: usize) -> Vec<f32> {
     (0..DIMENSION).map(|i| ((i + 3 * number) as f32).sin()).collect()
 }
 
-fn bad_records() -> Vec<Bad> {
+fn bad_records(too_large: usize) -> Vec<Bad> {
     let octets = Some("application/octet-stream");
     let key = Some(&b"bad"[..]);
     let with = |reason, payload: Vec<u8>| Bad { reason, key, payload: Some(payload), content_type: None };
@@ -47,7 +47,7 @@ fn bad_records() -> Vec<Bad> {
         with("zero_vector", json(&[0.0; DIMENSION])),
         with("malformed", truncated),
         Bad { reason: "unknown_content_type", key, payload: Some(json(&embedding(1))), content_type: Some("text/csv") },
-        with("too_large", vec![b' '; 10_000_000]),
+        with("too_large", vec![b' '; too_large]),
         Bad { reason: "empty_key", key: Some(b""), payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "empty_key", key: None, payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "bad_key", key: Some(b"\xff\xfe"), payload: Some(json(&embedding(1))), content_type: None },
@@ -61,7 +61,7 @@ fn bad_records() -> Vec<Bad> {
     ]
 }
 
-fn rejects_and_goes_on(topics: &Topics) {
+fn rejects_and_goes_on(topics: &Topics, too_large: usize) {
     let model = project().join("tests/fixtures/model");
     let installation = Installation::new(&Settings { topics, model: &model, more: "" });
     let daemon = installation.start();
@@ -71,7 +71,7 @@ fn rejects_and_goes_on(topics: &Topics) {
         daemon.wait_metric("facetd_engine_faces", number as f64 + 1.0, LIMIT);
     };
     good(0);
-    let bad = bad_records();
+    let bad = bad_records(too_large);
     for (number, record) in bad.iter().enumerate() {
         let sample = format!("facetd_source_rejected_total{{reason=\"{}\"}}", record.reason);
         let before = daemon.metric(&sample);
@@ -98,11 +98,12 @@ fn rejects_and_goes_on(topics: &Topics) {
 #[test]
 fn bad_records_become_dead_letters_with_the_in_process_broker() {
     let broker = MockBroker::start();
-    rejects_and_goes_on(&broker.topics);
+    // It holds 5 MiB a partition, so no 10 MB.
+    rejects_and_goes_on(&broker.topics, 2_000_000);
 }
 
 #[test]
 fn bad_records_become_dead_letters_with_a_real_kafka() {
     let Some(kafka) = RealKafka::start("bad records become dead letters of a real Kafka") else { return };
-    rejects_and_goes_on(&kafka.topics(Some(12_000_000)));
+    rejects_and_goes_on(&kafka.topics(Some(12_000_000)), 10_000_000);
 }

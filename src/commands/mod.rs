@@ -17,7 +17,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs go to standard error; what a command answers goes to standard output.
 fn start_logging(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
+    // hnsw_rs tells of every graph it makes; a filter of the user's own for it still wins.
+    let filter = EnvFilter::new(format!("hnsw_rs=warn,{}", log.level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),

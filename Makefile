@@ -1,0 +1,56 @@
+# Two commands: `make demo` shows facetd at work, `make test` proves what it promises.
+# Both set up what they need; scripts/setup says which packages where it may not install them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# Where the real faces are. Without them the tests use synthetic ones and say what is not proved.
+FACETD_DATA ?= ../shared/data
+REAL_FACES := $(FACETD_DATA)/lfw_mobilefacenet128_lowres_derived/lfw_mobilefacenet128_lowres_derived
+export FACETD_DATA
+
+.PHONY: help demo test build runtime load-test real-model demo-model fixtures clean
+
+help:
+	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
+	@echo "make test         every test; with FACETD_DATA on real faces too"
+	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
+	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
+	@echo "make demo-model   train the shipped model again"
+
+demo: build
+	target/release/facetd demo
+
+build: runtime
+	cargo build --release --locked
+
+# ONNX Runtime's library, and the packages to build with.
+runtime:
+	@scripts/setup system build runtime
+	@scripts/setup runtime >/dev/null
+
+test:
+	scripts/test
+
+load-test: runtime
+	cargo bench --locked --bench load
+
+real-model: target/real/model/model.toml
+
+# Trained on the training half of the people; the test half is written beside it.
+target/real/model/model.toml: $(wildcard models/train/src/facetd_train/*.py) models/train/requirements.lock
+	scripts/setup system test
+	models/train/run split --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --dimension 128 --out target/real
+	models/train/run fit --preset real --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --out target/real/model
+
+demo-model: build
+	target/release/facetd synth --faces 30000 --dimension 128 --seed 1 --out target/synthetic
+	models/train/run fit --preset demo --features target/synthetic/features.bin --labels target/synthetic/labels.meta --out models/demo-128
+
+fixtures:
+	models/train/run fixtures --out tests/fixtures/model
+
+clean:
+	scripts/kafka stop --purge || true
+	cargo clean
