@@ -6,6 +6,7 @@
 //! found under another's key is noticed too.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,8 @@ use super::StoreError;
 use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Partition};
 
 const CHECKSUM_BYTES: usize = 4;
+/// How long sled may take to let go of a file that was closed.
+const CLOSING: Duration = Duration::from_secs(5);
 
 pub type Key = Vec<u8>;
 
@@ -122,7 +125,7 @@ impl Space {
         // Only a flush of ours is a commit, so sled need not flush on its own clock.
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
         let fail = |source| StoreError::Sled { path: path.to_path_buf(), source };
-        let database = config.open().map_err(fail)?;
+        let database = open_when_free(&config).map_err(fail)?;
         let tree = database.open_tree("state").map_err(fail)?;
         Ok(Space { tree, path: path.to_path_buf() })
     }
@@ -193,6 +196,22 @@ impl Space {
 
     fn failed(&self, source: sled::Error) -> StoreError {
         StoreError::Sled { path: self.path.clone(), source }
+    }
+}
+
+/// sled closes its file from a thread of its own, some time after its last handle is dropped, and
+/// says nothing when it has. The directory's lock is ours by now, so nobody else can have it open.
+fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
+    let started = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && started.elapsed() < CLOSING =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -99,13 +99,14 @@ pub struct Contents {
 
 /// An open state directory. There is one writer: the store itself.
 pub struct Store {
-    directory: Directory,
     tree: Space,
     identity: Identity,
     dimension: usize,
     vectors: HashMap<CollectionName, VectorFile>,
     collections: HashMap<CollectionName, CollectionRecord>,
     outbox_sequence: u64,
+    /// Last, so that it is let go last: it holds the lock.
+    directory: Directory,
 }
 
 impl Store {
@@ -161,12 +162,12 @@ impl Store {
         let outbox_sequence = tree.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0);
         let mut store = Store {
             dimension: identity.dimension,
-            directory,
             tree,
             identity,
             vectors: HashMap::new(),
             collections: HashMap::new(),
             outbox_sequence,
+            directory,
         };
         for (name, record) in store.tree.scan::<CollectionRecord>(&keys::collections())? {
             let name = keys::collection_of(&name).ok_or_else(|| store.damaged("a collection's key"))?;
