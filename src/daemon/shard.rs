@@ -97,6 +97,7 @@ impl Shard {
             engines.insert(name, engine);
         }
         metrics.collections.set(engines.len() as i64);
+        metrics.outbox_entries.set(store.outbox().len() as i64);
         Ok(Shard { settings, model, store, engines, positions: contents.positions, view, metrics })
     }
 

@@ -171,6 +171,11 @@ impl Space {
         self.collect(self.tree.range(from..).take_while(inside).take(most))
     }
 
+    /// How many keys begin with `prefix`. O(their number).
+    pub fn count(&self, prefix: &[u8]) -> usize {
+        self.tree.scan_prefix(prefix).keys().count()
+    }
+
     fn collect<T: DeserializeOwned>(
         &self,
         items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,

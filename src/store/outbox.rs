@@ -55,6 +55,15 @@ impl Outbox {
         Ok(numbered.collect())
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.tree.count(&keys::outbox_entries())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Forgets entries that Kafka has. Should this be lost with the machine, they are published
     /// once more, with the same ids.
     pub fn acknowledge(&self, published: &[Pending]) -> Result<(), StoreError> {
