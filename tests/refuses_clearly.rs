@@ -12,9 +12,10 @@ use common::project;
 
 /// Runs the daemon, which must refuse, and answers its last line.
 fn refusal(installation: &Installation, environment: &[(&str, &str)]) -> String {
+    let before = installation.log().len();
     let status = installation.command().envs(environment.iter().copied()).status().unwrap();
     assert!(!status.success(), "it ran");
-    let log = installation.log();
+    let log = installation.log().split_off(before);
     assert!(!log.contains("panicked"), "{log}");
     let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("facetd: ")).collect();
     assert_eq!(lines.len(), 1, "{log}");
@@ -79,10 +80,8 @@ fn each_obstacle_is_named_with_the_way_out() {
 
     let running = new();
     let daemon = running.start();
-    let second = [("FACETD_HTTP__LISTEN", "127.0.0.1:0")];
-    let status = running.command().envs(second).status().unwrap();
-    assert!(!status.success());
-    assert_says(&running.log(), &["facetd: ", "in use by another facetd", "state.dir"]);
+    let line = refusal(&running, &[("FACETD_HTTP__LISTEN", "127.0.0.1:0")]);
+    assert_says(&line, &["in use by another facetd", "state.dir"]);
     assert!(daemon.terminate().success());
 
     let other_model = project().join("models/demo-128");

@@ -13,14 +13,14 @@ use common::kafka_client::read_topic;
 use common::{facetd, output_of};
 
 const LIMIT: Duration = Duration::from_secs(180);
-const FACES: usize = 3000;
+const FACES: usize = 2000;
 
 #[test]
 fn a_stop_in_the_middle_of_a_flood_loses_nothing() {
     let broker = MockBroker::start();
     let topics = &broker.topics;
     let dataset = Dataset::synthetic("flood", FACES, 5);
-    let more = "[limits]\nqueued_faces = 8\n[engine]\nbatch_faces = 50\n";
+    let more = "[limits]\nqueued_faces = 64\n[engine]\nbatch_faces = 50\n";
     let installation = Installation::new(&Settings { topics, model: &dataset.model, more });
     let mut replay = facetd();
     replay.args(["replay", "--dimension", "128", "--brokers", &topics.brokers, "--topic", &topics.input()]);
@@ -28,7 +28,7 @@ fn a_stop_in_the_middle_of_a_flood_loses_nothing() {
 
     let daemon = installation.start();
     daemon.wait_metric("facetd_engine_faces", 500.0, LIMIT);
-    assert!(daemon.metric("facetd_source_queued_faces") <= 8.0);
+    assert!(daemon.metric("facetd_source_queued_faces") <= 64.0);
     assert!(daemon.terminate().success(), "{}", installation.log());
     let after_stop = installation.inspect(&["faces"]).lines().count();
     assert!((500..FACES).contains(&after_stop), "{after_stop} faces when it stopped");

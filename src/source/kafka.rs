@@ -31,8 +31,9 @@ const POLL: Duration = Duration::from_millis(50);
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often librdkafka tells how long the partitions are.
 const STATISTICS_MILLISECONDS: &str = "1000";
-/// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat.
-const FETCHED_AHEAD_KIB: &str = "16384";
+/// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat, and what a
+/// pause throws away.
+const FETCHED_AHEAD_KIB: &str = "4096";
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
