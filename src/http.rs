@@ -14,9 +14,9 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::daemon::Shutdown;
 use crate::face::{CollectionName, FaceId};
 use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
 use crate::view::View;
 
 /// What the handlers read.

@@ -13,7 +13,7 @@
 //! | [`publish`] | the outbox to Kafka as CloudEvents, state records and dead letters |
 //! | [`view`] | the read side: who is where, while the engine runs |
 //! | [`http`] | metrics, health and lookups |
-//! | [`daemon`] | the rooms wired into threads, with one way to stop |
+//! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`] |
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
 //! [`replay`] (faces into Kafka) and [`reader`] (the reference consumer of the events).
@@ -27,12 +27,14 @@ pub mod evaluate;
 pub mod face;
 pub mod features;
 pub mod http;
+pub mod kafka;
 pub mod metrics;
 pub mod model;
 pub mod publish;
 pub mod reader;
 pub mod rejection;
 pub mod replay;
+pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod synth;

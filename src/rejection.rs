@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::face::{FaceError, MAX_COLLECTION_BYTES};
+use crate::face::{FaceError, MAX_COLLECTION_BYTES, Place};
 
 /// Why a record is not applied. The list is closed, so it may label a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -135,6 +135,17 @@ impl From<FaceError> for Rejection {
         };
         Rejection::new(reason, error.to_string())
     }
+}
+
+/// A record that could not be applied. It holds a hash of the payload, not the payload: the
+/// payload is data about a person, and the place says where the input topic still has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub rejection: Rejection,
+    pub place: Place,
+    pub key: Option<Vec<u8>>,
+    pub payload_bytes: u64,
+    pub payload_sha256: String,
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@
 
 pub mod pipeline;
 pub mod shard;
-mod shutdown;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +25,12 @@ use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
 use crate::publish::{PublishError, Publisher, Wires};
+use crate::shutdown::Shutdown;
 use crate::source::kafka::{Source, SourceError};
 use crate::source::{self, Lag};
 use crate::view::View;
 use pipeline::{Batching, Pipeline};
 use shard::{Shard, ShardError, ShardSettings};
-pub use shutdown::Shutdown;
 
 /// Why the daemon did not start or did not go on.
 #[derive(Debug, thiserror::Error)]

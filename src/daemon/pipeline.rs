@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Shutdown;
 use super::shard::{Shard, ShardError};
 use crate::face::Timestamp;
 use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Receiver};
 
 /// How long to wait for a first record before looking whether a stop was asked for.

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::config::Kafka;
 use crate::engine::cluster::{Change, Cluster, Event};
 use crate::face::{CollectionName, FaceId, Timestamp};
-use crate::store::{DeadLetter, Entry};
+use crate::rejection::DeadLetter;
+use crate::store::Entry;
 
 const JSON: &str = "application/json";
 /// Wide enough for every sequence, so that text order is number order.

@@ -13,12 +13,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-pub use kafka::PublishError;
-
 use crate::config::Kafka;
-use crate::daemon::Shutdown;
 use crate::face::{Offset, Partition};
+use crate::kafka::ProducerError;
 use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
 use crate::store::{Outbox, StoreError};
 use cloudevents::Wire;
 use kafka::Producer;
@@ -31,6 +30,15 @@ const LAST_ENTRIES: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait for a word of a commit before looking whether a stop was asked for.
 const WORD_OF_COMMIT: Duration = Duration::from_millis(100);
+
+/// Why publishing cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("{0}; check kafka.* in the configuration")]
+    Producer(#[from] ProducerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Publishes the outbox.
 pub struct Publisher {
@@ -132,10 +140,4 @@ impl Patience<'_> {
 enum Published {
     Some,
     Nothing,
-}
-
-impl From<StoreError> for PublishError {
-    fn from(error: StoreError) -> PublishError {
-        PublishError::Store(error)
-    }
 }

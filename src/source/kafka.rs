@@ -8,7 +8,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -20,10 +19,11 @@ use super::queue::Offered;
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
-use crate::daemon::Shutdown;
 use crate::face::{Offset, Partition, Place};
+use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::{Reason, Rejection};
+use crate::shutdown::Shutdown;
 
 /// How long a poll waits: the longest a stop or a resume is late.
 const POLL: Duration = Duration::from_millis(50);
@@ -48,31 +48,6 @@ pub enum SourceError {
     NoPartition { topic: String, partition: i32 },
     #[error("the consumer failed for good: {0}")]
     Fatal(String),
-}
-
-/// What every client of ours has in common.
-pub fn client_config(config: &Kafka) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", &config.brokers);
-    client.set("client.id", "facetd");
-    client.set("security.protocol", &config.security_protocol);
-    if config.security_protocol.starts_with("sasl") {
-        client.set("sasl.mechanism", &config.sasl_mechanism);
-        client.set("sasl.username", &config.sasl_username);
-        client.set("sasl.password", config.sasl_password.reveal());
-    }
-    if !config.ssl_ca.is_empty() {
-        client.set("ssl.ca.location", &config.ssl_ca);
-    }
-    client
-}
-
-/// Lets the user's own options win.
-pub fn with_options(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
-    for (name, value) in &config.librdkafka_options {
-        client.set(name, value);
-    }
-    client
 }
 
 /// Hears from librdkafka, in the thread that polls.

@@ -3,8 +3,7 @@
 
 use crate::face::Place;
 use crate::metrics::Metrics;
-use crate::rejection::Rejection;
-use crate::store::DeadLetter;
+use crate::rejection::{DeadLetter, Rejection};
 
 /// What is remembered of a record once its payload is decoded: enough to find and recognise it.
 #[derive(Debug, Clone)]

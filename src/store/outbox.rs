@@ -7,25 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::keys::{self, Space};
 use crate::engine::cluster::Event;
-use crate::face::{CollectionName, Offset, Partition, Place, Timestamp};
-use crate::rejection::Rejection;
+use crate::face::{CollectionName, Offset, Partition, Timestamp};
+use crate::rejection::DeadLetter;
 
 /// Something to publish.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     Event { collection: CollectionName, event: Event, committed_at: Timestamp },
     DeadLetter(DeadLetter),
-}
-
-/// A record that could not be applied. It holds a hash of the payload, not the payload: the
-/// payload is data about a person, and the place says where the input topic still has it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    pub rejection: Rejection,
-    pub place: Place,
-    pub key: Option<Vec<u8>>,
-    pub payload_bytes: u64,
-    pub payload_sha256: String,
 }
 
 /// An entry and its number in the state directory's one sequence.

@@ -3,9 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::vectors::FIRST_GENERATION;
 use crate::engine::AddedFace;
 use crate::face::{ClusterId, FaceId, Place, Timestamp};
+
+/// The first vector file of a collection; rewriting it makes the next.
+pub const FIRST_GENERATION: u64 = 1;
 
 /// Whose state this is and how it is written.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use crate::engine::cluster::{Change, Event};
 use crate::engine::link::{Linkage, Scored};
 use crate::engine::{AddedFace, Work};
 use crate::face::{Embedding, Face, Place};
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::{DeadLetter, Reason, Rejection};
 
 const DIMENSION: usize = 4;
 

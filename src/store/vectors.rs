@@ -13,15 +13,13 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::directory::sync_folder;
-use super::records::CollectionRecord;
+use super::records::{CollectionRecord, FIRST_GENERATION};
 use crate::face::Embedding;
 
 const MAGIC: &[u8; 8] = b"facetd-v";
 const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 32;
 const CRC_BYTES: usize = 4;
-/// The first file of a collection; rewriting it makes the next.
-pub const FIRST_GENERATION: u64 = 1;
 
 /// One collection's embeddings on disk.
 pub struct VectorFile {
