@@ -174,3 +174,100 @@ fn rfc3339(timestamp: Timestamp) -> String {
     let time = DateTime::from_timestamp_millis(timestamp.0).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::face::{ClusterId, Offset, Partition, Place};
+    use crate::rejection::{Reason, Rejection};
+
+    fn place() -> Place {
+        Place { partition: Partition(1), offset: Offset(42) }
+    }
+
+    fn cluster(id: u64, merged_into: Option<u64>) -> Cluster {
+        Cluster { id: ClusterId(id), merged_into: merged_into.map(ClusterId), size: 3, version: 4 }
+    }
+
+    fn entries() -> Vec<Entry> {
+        let face = FaceId::new("cam/1").unwrap();
+        let changes = [
+            Change::Created { cluster: cluster(1, None), face: face.clone() },
+            Change::Joined { cluster: cluster(1, None), face, size_before: 2 },
+            Change::Merged { cluster: cluster(1, None), merged: cluster(2, Some(1)), size_before: 1 },
+        ];
+        let collection = CollectionName::new("lobby").unwrap();
+        let event = |(number, change)| Entry::Event {
+            collection: collection.clone(),
+            event: Event { sequence: number, cause: place(), change },
+            committed_at: Timestamp(1_763_920_800_120),
+        };
+        let mut entries: Vec<Entry> = (7..).zip(changes).map(event).collect();
+        entries.push(Entry::DeadLetter(DeadLetter {
+            rejection: Rejection::new(Reason::ZeroVector, "no direction"),
+            place: place(),
+            key: None,
+            payload_bytes: 9,
+            payload_sha256: "0".repeat(64),
+        }));
+        entries
+    }
+
+    fn wire() -> Wire {
+        Wire::new(&Config::parse("", std::iter::empty()).unwrap().kafka, "uuid")
+    }
+
+    /// The fields a schema of schemas/ requires and allows.
+    fn check_fields(schema: &str, value: &Value) {
+        let path = format!("{}/schemas/{schema}.schema.json", env!("CARGO_MANIFEST_DIR"));
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let value = value.as_object().unwrap();
+        for required in schema["required"].as_array().unwrap() {
+            assert!(value.contains_key(required.as_str().unwrap()), "{required} is missing in {value:?}");
+        }
+        for field in value.keys() {
+            assert!(schema["properties"].get(field).is_some(), "the schema does not know {field}");
+        }
+    }
+
+    #[test]
+    fn every_record_has_the_fields_of_its_schema() {
+        let wire = wire();
+        let records: Vec<OutgoingRecord> = entries().iter().flat_map(|entry| wire.records(entry)).collect();
+        for record in &records {
+            let schema = match record.topic.as_ref() {
+                "cluster-events" => "cluster-event",
+                "faces-dead-letters" => "dead-letter",
+                state => state,
+            };
+            check_fields(schema, &serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap());
+        }
+        let count = |topic| records.iter().filter(|record| record.topic.as_ref() == topic).count();
+        let counts = ["cluster-events", "face-state", "cluster-state", "faces-dead-letters"].map(count);
+        assert_eq!(counts, [3, 2, 4, 1]);
+    }
+
+    #[test]
+    fn an_event_is_a_cloud_event_in_binary_mode() {
+        let record = wire().records(&entries()[2]).remove(0);
+        let header = |name: &str| record.headers.iter().find(|header| header.name == name).unwrap().value.clone();
+        assert_eq!(header("ce_id"), "uuid/lobby/9");
+        assert_eq!(header("ce_type"), "facetd.cluster.merged.v1");
+        assert_eq!(header("ce_subject"), "1");
+        assert_eq!(header("ce_time"), "2025-11-23T18:00:00.120Z");
+        assert_eq!(header("ce_sequence"), "00000000000000000009");
+        let data: Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
+        assert_eq!(data["merged"], json!({ "cluster_id": "2", "size_before": 3, "version": 4 }));
+        assert_eq!((&data["size_before"], &data["size_after"]), (&json!(1), &json!(3)));
+        assert_eq!(data["cause"], json!({ "partition": 1, "offset": 42 }));
+    }
+
+    #[test]
+    fn publishing_twice_writes_the_same_twice() {
+        let wire = wire();
+        for entry in entries() {
+            assert_eq!(wire.records(&entry), wire.records(&entry));
+        }
+    }
+}
