@@ -1,5 +1,7 @@
 //! The command line. Each command is a file under commands/.
 
+#![deny(unsafe_code)]
+
 mod commands;
 
 use std::process::ExitCode;
