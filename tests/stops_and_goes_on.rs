@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::HashSet;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use common::broker::MockBroker;
@@ -29,6 +30,8 @@ fn a_stop_in_the_middle_of_a_flood_loses_nothing() {
     let daemon = installation.start();
     daemon.wait_metric("facetd_engine_faces", 500.0, LIMIT);
     assert!(daemon.metric("facetd_source_queued_faces") <= 64.0);
+    // Somebody who connects and never asks holds up nothing.
+    let _idle = TcpStream::connect(installation.address()).unwrap();
     assert!(daemon.terminate().success(), "{}", installation.log());
     let after_stop = installation.inspect(&["faces"]).lines().count();
     assert!((500..FACES).contains(&after_stop), "{after_stop} faces when it stopped");

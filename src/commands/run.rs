@@ -1,6 +1,7 @@
 //! `facetd run`: the daemon.
 
 use std::path::PathBuf;
+use std::pin::pin;
 
 use anyhow::Context;
 use clap::Args;
@@ -19,23 +20,40 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)
         .with_context(|| format!("the configuration {} is not right", arguments.config.display()))?;
     super::start_logging(&config.log);
-    super::edges()?.block_on(serve(config))
+    let edges = super::edges()?;
+    let outcome = edges.block_on(serve(config));
+    // A start that was interrupted may still be loading; there is nothing in it to be lost.
+    edges.shutdown_background();
+    outcome
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is started, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let daemon = Daemon::start(config).await?;
-    let shutdown = daemon.shutdown();
-    tokio::spawn(async move {
+    let mut stop = pin!(async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        shutdown.request();
     });
-    daemon.wait().await?;
+    // Loading a large state takes a while and can be stopped too.
+    let start = tokio::spawn(Daemon::start(config));
+    let daemon = tokio::select! {
+        started = start => started??,
+        () = &mut stop => {
+            tracing::info!("stopped while starting");
+            return Ok(());
+        }
+    };
+    let shutdown = daemon.shutdown();
+    let running = tokio::spawn(daemon.wait());
+    tokio::select! {
+        // A thread may have ended on its own account.
+        () = shutdown.requested() => {}
+        () = &mut stop => shutdown.request(),
+    }
+    running.await??;
     tracing::info!("stopped");
     Ok(())
 }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::task::JoinHandle as Task;
 
@@ -31,6 +32,9 @@ use crate::source::{self, Lag};
 use crate::view::View;
 use pipeline::{Batching, Pipeline};
 use shard::{Shard, ShardError, ShardSettings};
+
+/// How long answers on the way may take once everything else has stopped.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -178,10 +182,11 @@ impl Daemon {
         self.metrics.ready.set(0);
         let threads = self.threads;
         let mut outcome = tokio::task::block_in_place(|| join(threads));
-        match self.listener.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => outcome = outcome.and(Err(DaemonError::Serve(error))),
-            Err(_) => outcome = outcome.and(Err(DaemonError::Panicked("listener"))),
+        match tokio::time::timeout(LAST_ANSWERS, self.listener).await {
+            // Somebody holds a connection open and asks nothing: the process ends without them.
+            Err(_) | Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => outcome = outcome.and(Err(DaemonError::Serve(error))),
+            Ok(Err(_)) => outcome = outcome.and(Err(DaemonError::Panicked("listener"))),
         }
         outcome
     }

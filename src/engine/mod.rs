@@ -328,3 +328,6 @@ fn nearest_affected(affected: &BTreeMap<NodeId, Affected>, budget: usize) -> Vec
     chosen.sort_unstable();
     chosen
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,8 +75,8 @@ impl Publisher {
     pub fn run(&mut self, wires: &Wires, shutdown: &Shutdown) -> Result<(), PublishError> {
         let patience = Patience { shutdown, stop_seen: Cell::new(None) };
         loop {
-            // Read before the outbox is emptied: all these positions stand for is in it by now.
-            let positions = self.outbox.positions()?;
+            // Asked before the outbox is emptied: all these positions stand for is in it by now.
+            let positions = self.outbox.durable().positions;
             while let Published::Some = self.publish_some(&patience)? {
                 if patience.is_over() {
                     tracing::warn!("the brokers did not take all entries; they are published at the next start");

@@ -31,7 +31,7 @@ use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Offset, Partition, 
 use crate::rejection::DeadLetter;
 use directory::Directory;
 use keys::Space;
-pub use outbox::{Entry, Outbox};
+pub use outbox::{Durable, Entry, Outbox};
 pub use records::FaceRecord;
 use records::{CollectionRecord, Identity};
 use vectors::VectorFile;
@@ -105,7 +105,7 @@ pub struct Store {
     dimension: usize,
     vectors: HashMap<CollectionName, VectorFile>,
     collections: HashMap<CollectionName, CollectionRecord>,
-    outbox_sequence: u64,
+    outbox: Outbox,
     /// Last, so that it is let go last: it holds the lock.
     directory: Directory,
 }
@@ -160,14 +160,19 @@ impl Store {
         if identity.format != FORMAT {
             return Err(StoreError::Format { path: directory.path().to_path_buf(), found: identity.format });
         }
-        let outbox_sequence = tree.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0);
+        let positions = tree.scan::<Offset>(&keys::positions())?.into_iter();
+        let durable = Durable {
+            sequence: tree.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0),
+            positions: positions.filter_map(|(key, offset)| Some((keys::partition_of(&key)?, offset))).collect(),
+        };
+        let outbox = Outbox::new(tree.clone(), durable);
         let mut store = Store {
             dimension: identity.dimension,
             tree,
             identity,
             vectors: HashMap::new(),
             collections: HashMap::new(),
-            outbox_sequence,
+            outbox,
             directory,
         };
         for (name, record) in store.tree.scan::<CollectionRecord>(&keys::collections())? {
@@ -186,12 +191,12 @@ impl Store {
 
     /// A handle on what is to be published, for another thread.
     pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.tree.clone())
+        self.outbox.clone()
     }
 
     /// Reads everything an engine goes on from. Every record's checksum is verified.
     pub fn contents(&self) -> Result<Contents, StoreError> {
-        let mut contents = Contents { positions: self.outbox().positions()?, ..Contents::default() };
+        let mut contents = Contents { positions: self.outbox.durable().positions, ..Contents::default() };
         for (name, record) in &self.collections {
             let mut restored = Restored { sequence: record.sequence, ..Restored::default() };
             let embeddings = self.vectors[name].read()?;
@@ -233,7 +238,7 @@ impl Store {
             self.append_vectors(collection, changes)?;
         }
         let mut batch = self.tree.batch();
-        let mut sequence = self.outbox_sequence;
+        let mut sequence = self.outbox.durable().sequence;
         let mut post = |batch: &mut keys::Batch, entry: &Entry| {
             sequence += 1;
             batch.put(keys::outbox(sequence), entry);
@@ -268,7 +273,7 @@ impl Store {
         }
         batch.put(keys::outbox_sequence(), &sequence);
         self.tree.apply(batch)?;
-        self.outbox_sequence = sequence;
+        self.outbox.committed(sequence, &commit.positions);
         Ok(())
     }
 

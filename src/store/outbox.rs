@@ -1,6 +1,7 @@
 //! What is committed and not yet published: events and dead letters, in one sequence.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,24 +25,55 @@ pub struct Pending {
     pub entry: Entry,
 }
 
+/// How far commits are on disk.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Durable {
+    /// Sequence of the last entry.
+    pub sequence: u64,
+    /// For each partition, the offset before which every record is applied, ignored or rejected.
+    pub positions: BTreeMap<Partition, Offset>,
+}
+
 /// Reads and clears what is to be published. Used beside the store, from the publisher's thread.
+///
+/// sled shows a batch to other threads before it is on disk. What is not on disk must not be
+/// published, since the commit may still not have happened, so the store says how far it is.
 #[derive(Clone)]
 pub struct Outbox {
     tree: Space,
+    durable: Arc<Mutex<Durable>>,
 }
 
 impl Outbox {
-    pub(super) fn new(tree: Space) -> Outbox {
-        Outbox { tree }
+    pub(super) fn new(tree: Space, durable: Durable) -> Outbox {
+        Outbox { tree, durable: Arc::new(Mutex::new(durable)) }
     }
 
-    /// The oldest `most` entries after sequence `after`.
+    /// How far commits are on disk.
+    pub fn durable(&self) -> Durable {
+        self.lock().clone()
+    }
+
+    /// Told by the store once a commit is on disk.
+    pub(super) fn committed(&self, sequence: u64, positions: &BTreeMap<Partition, Offset>) {
+        let mut durable = self.lock();
+        durable.sequence = sequence;
+        durable.positions.extend(positions.iter().map(|(&partition, &offset)| (partition, offset)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Durable> {
+        // Nothing that holds it can leave it half written.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest `most` entries after sequence `after` that are on disk.
     pub fn pending(&self, after: u64, most: usize) -> Result<Vec<Pending>, StoreError> {
+        let durable = self.lock().sequence;
         let entries = self.tree.scan_from::<Entry>(&keys::outbox_entries(), keys::outbox(after + 1), most)?;
         let numbered = entries
             .into_iter()
             .filter_map(|(key, entry)| keys::outbox_sequence_of(&key).map(|sequence| Pending { sequence, entry }));
-        Ok(numbered.collect())
+        Ok(numbered.take_while(|pending| pending.sequence <= durable).collect())
     }
 
     /// How many entries there are.
@@ -61,11 +93,5 @@ impl Outbox {
             batch.remove(keys::outbox(pending.sequence));
         }
         self.tree.apply_soon(batch)
-    }
-
-    /// For each partition, the offset before which every record is applied, ignored or rejected.
-    pub fn positions(&self) -> Result<BTreeMap<Partition, Offset>, StoreError> {
-        let positions = self.tree.scan::<Offset>(&keys::positions())?;
-        Ok(positions.into_iter().filter_map(|(key, offset)| Some((keys::partition_of(&key)?, offset))).collect())
     }
 }

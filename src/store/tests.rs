@@ -150,3 +150,18 @@ fn a_record_under_the_wrong_key_is_damage() {
     let error = store.cluster(&collection(), ClusterId(1)).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
+
+#[test]
+fn what_is_not_on_disk_yet_is_not_to_be_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), &model()).unwrap();
+    store.commit(&commit(0)).unwrap();
+    let outbox = store.outbox();
+    let known = outbox.pending(0, 100).unwrap();
+    // What another thread sees of a commit between sled's batch and its flush.
+    let mut batch = store.tree.batch();
+    batch.put(keys::outbox(known.len() as u64 + 1), &known[0].entry);
+    store.tree.apply_soon(batch).unwrap();
+    assert_eq!(outbox.pending(0, 100).unwrap(), known);
+    assert_eq!(outbox.len(), known.len() + 1);
+}

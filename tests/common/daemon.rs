@@ -70,8 +70,9 @@ listen = "{http}"
         self.folder.path().join("state")
     }
 
-    pub fn config(&self) -> &Path {
-        &self.config
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.http
     }
 
     /// `facetd run`, ready to be spawned; its log goes to a file.
