@@ -46,7 +46,7 @@ pub struct Config {
 pub struct Kafka {
     /// The brokers to begin with, host:port, separated by commas.
     pub brokers: String,
-    /// Consumer group under which positions are shown to Kafka's tools, and prefix of transactional ids.
+    /// Consumer group under which positions are shown to Kafka's tools. One for each daemon.
     pub group: String,
     /// Topic faces come in on. Its key is the face_id.
     pub input_topic: String,
@@ -210,16 +210,19 @@ fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Device, D::Error
 impl Config {
     /// Reads `path` and the environment over the defaults.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        // A variable that is not UTF-8 is not ours.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
-        Config::parse(&text, std::env::vars())
+        Config::parse(&text, environment)
     }
 
     /// `text` and the variables of `environment` over the defaults.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
         let mut given = text.parse::<Table>().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
-        let mut errors = overlay_environment(&mut given, environment);
         let defaults: Table = DEFAULT.parse().expect("the shipped configuration is TOML, as a test proves");
+        let mut errors = overlay_environment(&mut given, &defaults, environment);
 
         let mut merged = defaults.clone();
         for (key, value) in leaves(&given) {
@@ -249,7 +252,7 @@ impl Config {
                 errors.push(format!("{key}: {value} is not {least} to {most}"));
             }
         };
-        let Config { kafka, engine, collections, limits, log, .. } = self;
+        let Config { kafka, state, engine, collections, limits, log, .. } = self;
         range("engine.hnsw_connections", engine.hnsw_connections, 2, 255);
         range("engine.hnsw_ef_construction", engine.hnsw_ef_construction, 1, 4096);
         range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
@@ -284,7 +287,17 @@ impl Config {
         if kafka.security_protocol.starts_with("sasl") && kafka.sasl_username.is_empty() {
             errors.push("kafka.sasl_username: is empty, and kafka.security_protocol asks for SASL".to_string());
         }
-        if log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        if state.dir.as_os_str().is_empty() {
+            errors.push("state.dir: is empty".to_string());
+        }
+        if let Partitions::These(numbers) = &kafka.partitions
+            && (1..numbers.len()).any(|place| numbers[..place].contains(&numbers[place]))
+        {
+            errors.push("kafka.partitions: names a partition twice".to_string());
+        }
+        // A lone word that is no level would be taken for the name of a module, and silence all others.
+        let is_level = log.level.contains('=') || log.level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+        if !is_level || log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             errors.push(format!("log.level: {:?} is not a level or a filter", log.level));
         }
         errors
@@ -292,15 +305,21 @@ impl Config {
 }
 
 /// Sets what the environment overrides; answers what it could not place.
-fn overlay_environment(given: &mut Table, environment: impl Iterator<Item = (String, String)>) -> Vec<String> {
+fn overlay_environment(
+    given: &mut Table,
+    defaults: &Table,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Vec<String> {
     let mut errors = Vec::new();
     for (name, text) in environment {
         let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
         let Some((section, key)) = path.split_once(ENVIRONMENT_SEPARATOR) else { continue };
         let (section, key) = (section.to_lowercase(), key.to_lowercase());
-        // As TOML where the default is a number or a list, as it stands where it is text.
+        // As it stands where the default is text, except for a list; as TOML elsewhere.
+        let is_text = defaults.get(&section).and_then(|keys| keys.get(&key)).is_some_and(Value::is_str);
         let value = match text.parse::<Value>() {
-            Ok(value) if !matches!(value, Value::String(_) | Value::Datetime(_)) => value,
+            Ok(value @ Value::Array(_)) => value,
+            Ok(value) if !is_text && !matches!(value, Value::String(_) | Value::Datetime(_)) => value,
             _ => Value::String(text),
         };
         match given.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
@@ -388,6 +407,10 @@ mod tests {
             batch_wait = "soon"
             [model]
             device = "tpu"
+            [state]
+            dir = ""
+            [log]
+            level = "verbose"
             [net]
             listen = 1
         "#;
@@ -401,6 +424,8 @@ mod tests {
             "engine.batch_faces",
             "engine.batch_wait",
             "model.device",
+            "state.dir",
+            "log.level",
             "net.listen",
         ];
         for key in keys {
@@ -422,6 +447,7 @@ mod tests {
             ("FACETD_KAFKA__BROKERS", "a:1,b:2"),
             ("FACETD_KAFKA__PARTITIONS", "[0, 2]"),
             ("FACETD_KAFKA__SASL_PASSWORD", "p=\"w"),
+            ("FACETD_KAFKA__GROUP", "123"),
             ("FACETD_ENGINE__BATCH_FACES", "32"),
             ("FACETD_DATA", "not a key"),
         ]);
@@ -429,6 +455,7 @@ mod tests {
         assert_eq!(config.kafka.brokers, "a:1,b:2");
         assert_eq!(config.kafka.partitions, Partitions::These(vec![0, 2]));
         assert_eq!(config.kafka.sasl_password.reveal(), "p=\"w");
+        assert_eq!(config.kafka.group, "123");
         assert_eq!(config.engine.batch_faces, 32);
         let errors = Config::parse("", variables(&[("FACETD_KAFKA__BROKER", "a:1")])).unwrap_err().0;
         assert!(errors[0].starts_with("kafka.broker: unknown key"), "{errors:?}");

@@ -70,7 +70,7 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => self.0.delivered.fetch_add(1, Ordering::Relaxed),
             Err((error, _)) => {
-                tracing::warn!(%error, "a record was not delivered");
+                tracing::debug!(%error, "a record was not delivered");
                 self.0.failed.fetch_add(1, Ordering::Relaxed)
             }
         };

@@ -4,6 +4,7 @@
 
 mod commands;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,8 +51,20 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("facetd: {error:#}");
+            // Nobody may be listening any more.
+            let _ = writeln!(std::io::stderr(), "facetd: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, but for those whose text an outer one already gives.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

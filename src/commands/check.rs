@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(LoadedModel { artefact, model }) => {
             tell("model", Ok(format!("{}, {} wide, on {}", artefact.name, artefact.shape.dimension, model.device())));
             let settings = ShardSettings::new(&config, &artefact);
-            let state = match config.state.dir.exists() {
+            let state = match config.state.dir.join("sled").exists() {
                 false => Ok(format!("{} will be made", config.state.dir.display())),
                 true => Store::open_existing(&config.state.dir)
                     .and_then(|store| store.check_model(&settings.model).map(|()| store))

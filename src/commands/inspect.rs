@@ -1,5 +1,6 @@
 //! `facetd inspect`: the state of a stopped daemon, read offline.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -11,10 +12,10 @@ use serde_json::json;
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of the state
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/facetd")]
     state: PathBuf,
     /// The collection to look into
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     collection: String,
     #[command(subcommand)]
     what: What,
@@ -101,8 +102,9 @@ fn faces(store: &Store, collection: &CollectionName) -> anyhow::Result<()> {
     let mut contents = store.contents()?;
     let restored = contents.collections.remove(collection);
     let restored = restored.with_context(|| format!("there is no collection {collection}"))?;
+    let mut out = std::io::stdout().lock();
     for face in restored.faces {
-        println!("{}\t{}", face.id, store.living_cluster(collection, face.home)?.id);
+        writeln!(out, "{}\t{}", face.id, store.living_cluster(collection, face.home)?.id)?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ fn start_logging(log: &Log) {
     // hnsw_rs tells of every graph it makes; a filter of the user's own for it still wins.
     let filter = EnvFilter::new(format!("hnsw_rs=warn,{}", log.level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A reader of the log that goes away must not take the daemon along.
+    let builder = builder.log_internal_errors(false);
     match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => builder.json().init(),

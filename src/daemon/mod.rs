@@ -27,7 +27,7 @@ use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
 use crate::publish::{PublishError, Publisher, Wires};
 use crate::shutdown::Shutdown;
-use crate::source::kafka::{Source, SourceError};
+use crate::source::kafka::{Source, SourceError, check_topics};
 use crate::source::{self, Lag};
 use crate::view::View;
 use pipeline::{Batching, Pipeline};
@@ -119,6 +119,8 @@ impl Daemon {
         metrics.device.with_label_values(&[device.as_str()]).set(1);
         tracing::info!(model = %artefact.name, %device, "model loaded");
 
+        // Before the state, which takes longer: a missing broker should be told at once.
+        check_topics(&config.kafka)?;
         let settings = ShardSettings::new(config, &artefact);
         let shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
         let lag = Arc::new(Lag::new(metrics.source_lag_records.clone()));

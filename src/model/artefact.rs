@@ -69,6 +69,7 @@ struct SealedFile {
 /// A checked model folder.
 #[derive(Debug, Clone)]
 pub struct Artefact {
+    pub folder: PathBuf,
     pub name: String,
     pub shape: Shape,
     pub merging: Merging,
@@ -88,9 +89,10 @@ impl Artefact {
         description.check().map_err(refuse)?;
 
         let Description { name, dimension, hop1, hop2, merging, files, .. } = description;
-        let fingerprint =
-            format!("{}:{}:{hop1}:{hop2}:{:?}:{}", files.re.sha256, files.lp.sha256, merging.rule, merging.threshold);
+        let (re, lp, Merging { rule, threshold }) = (&files.re.sha256, &files.lp.sha256, &merging);
+        let fingerprint = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}");
         Ok(Artefact {
+            folder: folder.to_path_buf(),
             name,
             shape: Shape { dimension, hop1, hop2 },
             relation_encoder: files.re.open(folder)?,

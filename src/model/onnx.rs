@@ -41,11 +41,29 @@ impl OnnxModel {
         // What the first graph could not get, the second is not asked for.
         let options = RunOptions { device: relation_encoder.device, ..options };
         let linkage_predictor = open(runtime, &artefact.linkage_predictor, options)?;
-        Ok(OnnxModel {
+        let model = OnnxModel {
             shape: artefact.shape,
             device: relation_encoder.device,
             relation_encoder: Mutex::new(relation_encoder.session),
             linkage_predictor: Mutex::new(linkage_predictor.session),
+        };
+        model.try_out(artefact)?;
+        Ok(model)
+    }
+
+    /// A row through each graph: whether they take what model.toml says is known before a face is.
+    fn try_out(&self, artefact: &Artefact) -> Result<(), ModelError> {
+        let Shape { dimension, hop1, hop2 } = self.shape;
+        let row = vec![1.0; dimension];
+        let rows = |hop| {
+            let mut rows = Neighbourhoods::new(dimension, hop);
+            rows.push(&row, [&row[..]]);
+            rows
+        };
+        let tried = self.encode(&mut rows(hop2)).and_then(|_| self.link(&mut rows(hop1)));
+        tried.map(drop).map_err(|error| ModelError::Artefact {
+            path: artefact.folder.join("model.toml"),
+            reason: format!("the graphs do not take what it describes ({error}); export the model again"),
         })
     }
 

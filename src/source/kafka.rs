@@ -3,9 +3,10 @@
 //! Partitions are assigned, not rebalanced, because the state is local, and reading starts at the
 //! store's own positions: what Kafka knows of the group is for showing lag, nothing more.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -19,7 +20,7 @@ use super::queue::Offered;
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
-use crate::face::{Offset, Partition, Place};
+use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::{Reason, Rejection};
@@ -29,6 +30,10 @@ use crate::shutdown::Shutdown;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a broker may take to answer at the start.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a consumer may take to leave its group.
+const LEAVING: Duration = Duration::from_secs(2);
+/// How long an error is not repeated in the log.
+const QUIET: Duration = Duration::from_secs(10);
 /// How often librdkafka tells how long the partitions are.
 const STATISTICS_MILLISECONDS: &str = "1000";
 /// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat, and what a
@@ -46,6 +51,11 @@ pub enum SourceError {
     NoTopic { topic: String },
     #[error("topic {topic:?} has no partition {partition}; correct kafka.partitions")]
     NoPartition { topic: String, partition: i32 },
+    #[error(
+        "topic {topic:?} partition {partition} ends at {end}, and the state has read up to {position}: the topic was made \
+         anew, or the state is of another cluster; correct kafka.brokers, or start a new state.dir"
+    )]
+    Shorter { topic: String, partition: i32, end: i64, position: i64 },
     #[error("the consumer failed for good: {0}")]
     Fatal(String),
 }
@@ -72,6 +82,8 @@ pub struct Source {
     topic: String,
     decoder: Decoder,
     metrics: Arc<Metrics>,
+    /// When an error was last told.
+    reported: Cell<Option<Instant>>,
 }
 
 impl Source {
@@ -101,18 +113,32 @@ impl Source {
         let mut assignment = TopicPartitionList::new();
         for partition in owned {
             let offset = match positions.get(&partition) {
-                Some(offset) => rdkafka::Offset::Offset(offset.0),
+                Some(&offset) => {
+                    check_reached(&consumer, config, partition, offset)?;
+                    rdkafka::Offset::Offset(offset.0)
+                }
                 None => rdkafka::Offset::Beginning,
             };
             assignment.add_partition_offset(&topic, partition.0, offset).map_err(SourceError::Client)?;
         }
         consumer.assign(&assignment).map_err(SourceError::Client)?;
-        Ok(Source { consumer, topic, decoder, metrics })
+        Ok(Source { consumer, topic, decoder, metrics, reported: Cell::new(None) })
     }
 
     /// Reads until `shutdown` or until nobody takes what is read. `published` brings the positions
     /// whose events Kafka has: they are committed for the group, for tools that show its lag.
     pub fn run(
+        self,
+        queue: &Sender,
+        published: &mpsc::Receiver<BTreeMap<Partition, Offset>>,
+        shutdown: &Shutdown,
+    ) -> Result<(), SourceError> {
+        let outcome = self.read(queue, published, shutdown);
+        leave(self.consumer);
+        outcome
+    }
+
+    fn read(
         &self,
         queue: &Sender,
         published: &mpsc::Receiver<BTreeMap<Partition, Offset>>,
@@ -159,7 +185,8 @@ impl Source {
         let payload = message.payload();
         let record = Record {
             place,
-            key: message.key().map(<[u8]>::to_vec),
+            // Longer than any face_id, it would only make a dead letter that no broker takes.
+            key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
             payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
             payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
         };
@@ -179,7 +206,7 @@ impl Source {
             Ok(Decoded::Face { collection, face }) => Content::Face { collection, face },
             Ok(Decoded::Erase { .. }) => Content::Rejected(Rejection {
                 reason: Reason::UnsupportedErase,
-                detail: "this facetd cannot erase a face yet; send the null payload again to one that can".to_string(),
+                detail: "a null payload asks to erase the face, which this version cannot do".to_string(),
             }),
             Err(rejection) => Content::Rejected(rejection),
         };
@@ -218,8 +245,28 @@ impl Source {
         if let Some((_, text)) = self.consumer.client().fatal_error() {
             return Err(SourceError::Fatal(text));
         }
-        tracing::warn!(%error, "the consumer reports an error and goes on");
+        let now = Instant::now();
+        // Without brokers an error comes ten times a second.
+        if self.reported.get().is_none_or(|last| now - last > QUIET) {
+            self.reported.set(Some(now));
+            tracing::warn!(%error, "the consumer reports an error and goes on");
+        }
         Ok(())
+    }
+}
+
+/// Closes a consumer, but not at the price of waiting for brokers that are gone: dropping it would
+/// wait for them without end. What is left of it then goes with the process.
+fn leave(consumer: BaseConsumer<Context>) {
+    let deadline = Instant::now() + LEAVING;
+    if consumer.close_queue().is_ok() {
+        while !consumer.closed() && Instant::now() < deadline {
+            consumer.poll(POLL);
+        }
+    }
+    match consumer.closed() {
+        true => drop(consumer),
+        false => std::mem::forget(consumer),
     }
 }
 
@@ -242,6 +289,23 @@ fn hand_on(held: &mut VecDeque<Intake>, queue: &Sender) -> Handed {
         }
     }
     Handed::All
+}
+
+/// A topic that ends before where the state has read to is not the one it has read. Reading it
+/// would skip, without a word, every record up to that offset.
+fn check_reached<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    config: &Kafka,
+    partition: Partition,
+    position: Offset,
+) -> Result<(), SourceError> {
+    let (topic, brokers) = (config.input_topic.clone(), config.brokers.clone());
+    let watermarks = consumer.fetch_watermarks(&topic, partition.0, BROKER_TIMEOUT);
+    let (_, end) = watermarks.map_err(|source| SourceError::Unreachable { brokers, source })?;
+    match end < position.0 {
+        true => Err(SourceError::Shorter { topic, partition: partition.0, end, position: position.0 }),
+        false => Ok(()),
+    }
 }
 
 /// Asks the brokers for every topic and answers which partitions of the input are ours.

@@ -130,21 +130,14 @@ impl Store {
                 identity
             }
         };
-        let store = Store::with(directory, tree, identity)?;
-        store.check_model(model)?;
-        Ok(store)
+        // First, so that nothing is touched that another model has made.
+        identity.check_model(path, model)?;
+        Store::with(directory, tree, identity)
     }
 
     /// Whether the state was made with `model`.
     pub fn check_model(&self, model: &Model) -> Result<(), StoreError> {
-        if self.identity.model == model.fingerprint {
-            return Ok(());
-        }
-        Err(StoreError::OtherModel {
-            path: self.directory.path().to_path_buf(),
-            expected: model.fingerprint.clone(),
-            found: self.identity.model.clone(),
-        })
+        self.identity.check_model(self.directory.path(), model)
     }
 
     /// Opens a directory that is there, whatever model it was made with, to read it.

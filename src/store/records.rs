@@ -1,8 +1,11 @@
 //! What sled holds, record by record. Clusters, linkages and outbox entries are written as the
 //! engine and the outbox define them.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::{FORMAT, Model, StoreError};
 use crate::engine::AddedFace;
 use crate::face::{ClusterId, FaceId, Place, Timestamp};
 
@@ -17,6 +20,18 @@ pub struct Identity {
     /// Fingerprint of the model its linkages come from.
     pub model: String,
     pub dimension: usize,
+}
+
+impl Identity {
+    /// Whether the state of this identity, in `path`, was made with `model`.
+    pub fn check_model(&self, path: &Path, model: &Model) -> Result<(), StoreError> {
+        if self.format != FORMAT || self.model == model.fingerprint {
+            // Of another format nothing more can be said than that.
+            return Ok(());
+        }
+        let (expected, found) = (model.fingerprint.clone(), self.model.clone());
+        Err(StoreError::OtherModel { path: path.to_path_buf(), expected, found })
+    }
 }
 
 /// How far a collection has come.

@@ -9,6 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
@@ -54,6 +55,7 @@ impl VectorFile {
         if found < expected {
             return Err(vectors.damaged(format!("it has {found} bytes, {records} faces need {expected}")));
         }
+        vectors.check_header()?;
         if found > expected {
             tracing::info!(path = %path.display(), bytes = found - expected, "cutting off a commit that did not happen");
             vectors.file.set_len(expected).and_then(|()| vectors.file.sync_all()).map_err(io)?;
@@ -82,9 +84,7 @@ impl VectorFile {
     /// Every embedding, by node. Each record's checksum is verified.
     pub fn read(&self) -> Result<Vec<Embedding>, StoreError> {
         let map = map(&self.file).map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
-        if map.get(..HEADER_BYTES) != Some(&header(self.dimension, self.generation)[..]) {
-            return Err(self.damaged(format!("its header is not that of vectors of {} values", self.dimension)));
-        }
+        self.check_header()?;
         let records = map[HEADER_BYTES..].chunks_exact(self.record_bytes()).take(self.records as usize);
         let mut values = vec![0.0f32; self.dimension];
         let mut embeddings = Vec::with_capacity(self.records as usize);
@@ -100,6 +100,16 @@ impl VectorFile {
             embeddings.push(Embedding::from_normalised(&values));
         }
         Ok(embeddings)
+    }
+
+    fn check_header(&self) -> Result<(), StoreError> {
+        let mut found = [0; HEADER_BYTES];
+        let io = |source| StoreError::Io { path: self.path.clone(), source };
+        self.file.read_exact_at(&mut found, 0).map_err(io)?;
+        match found == header(self.dimension, self.generation) {
+            true => Ok(()),
+            false => Err(self.damaged(format!("its header is not that of vectors of {} values", self.dimension))),
+        }
     }
 
     fn record_bytes(&self) -> usize {
@@ -199,7 +209,8 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[place] ^= 0x10;
             std::fs::write(&path, bytes).unwrap();
-            let error = VectorFile::open(&path, DIMENSION, &faces(3)).unwrap().read().unwrap_err();
+            let opened = VectorFile::open(&path, DIMENSION, &faces(3));
+            let error = opened.and_then(|file| file.read()).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "byte {place}: {error}");
         }
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
