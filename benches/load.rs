@@ -57,7 +57,7 @@ fn main() {
     );
 
     let engine = engine_alone(&faces, &config, &settings, model.clone());
-    let index = index_alone(&faces, &config, &settings);
+    let index = index_alone(&faces, &config, &settings, artefact.shape.hop1);
     let inference = inference_alone(&engine.work, model.as_ref(), count);
     let store = store_alone(&engine.commits, &settings);
     let rate = |seconds: f64| count as f64 / seconds;
@@ -145,7 +145,7 @@ fn engine_alone(
     run
 }
 
-fn index_alone(faces: &[Face], config: &Config, settings: &ShardSettings) -> f64 {
+fn index_alone(faces: &[Face], config: &Config, settings: &ShardSettings, hop1: usize) -> f64 {
     let mut index = settings.engine.index.build();
     let mut table = Faces::new(DIMENSION);
     let mut seconds = 0.0;
@@ -157,7 +157,7 @@ fn index_alone(faces: &[Face], config: &Config, settings: &ShardSettings) -> f64
         let started = Instant::now();
         index.insert(&table, first..table.len());
         let new: Vec<NodeId> = nodes(first..table.len()).collect();
-        let found: Vec<usize> = new.par_iter().map(|&node| index.search(&table, node, 16, &|_| true).len()).collect();
+        let found: Vec<usize> = new.par_iter().map(|&node| index.search(&table, node, hop1, &|_| true).len()).collect();
         seconds += started.elapsed().as_secs_f64();
         assert_eq!(found.len(), part.len());
     }
@@ -190,7 +190,8 @@ fn inference_alone(work: &Work, model: &dyn FaceTransformer, faces: usize) -> f6
 }
 
 fn store_alone(commits: &[Commit], settings: &ShardSettings) -> f64 {
-    let folder = tempfile::tempdir().unwrap();
+    // On the project's own disk: a temporary folder may be in memory, where a sync costs nothing.
+    let folder = tempfile::tempdir_in(common::project().join("target")).unwrap();
     let mut store = Store::open(folder.path(), &settings.model).unwrap();
     let started = Instant::now();
     for commit in commits {

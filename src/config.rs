@@ -120,7 +120,7 @@ pub struct Engine {
 pub struct Collections {
     /// The collection of faces that name none.
     pub default: CollectionName,
-    /// Collections at most. A face that would start one more goes to the dead letters.
+    /// Collections at most, 1 to 512. A face that would start one more goes to the dead letters.
     pub max: usize,
 }
 
@@ -252,13 +252,14 @@ impl Config {
                 errors.push(format!("{key}: {value} is not {least} to {most}"));
             }
         };
-        let Config { kafka, state, engine, collections, limits, log, .. } = self;
+        let Config { kafka, state, model, engine, collections, limits, log, .. } = self;
         range("engine.hnsw_connections", engine.hnsw_connections, 2, 255);
         range("engine.hnsw_ef_construction", engine.hnsw_ef_construction, 1, 4096);
         range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
         range("engine.batch_faces", engine.batch_faces, 1, 4096);
         range("engine.refresh_per_face", engine.refresh_per_face, 0, 1024);
-        range("collections.max", collections.max, 1, 100_000);
+        range("collections.max", collections.max, 1, 512);
+        range("model.threads", model.threads, 0, 1024);
         range("limits.message_bytes", limits.message_bytes, 64, 100_000_000);
         range("limits.queued_faces", limits.queued_faces, 1, 1_000_000);
         if engine.batch_wait > Duration::from_secs(5) {

@@ -11,9 +11,12 @@
 //! | [`model`] | the Face Transformer's two ONNX graphs behind one trait |
 //! | [`store`] | the commit point: vectors, sled, outbox |
 //! | [`publish`] | the outbox to Kafka as CloudEvents, state records and dead letters |
+//! | [`kafka`] | what every client of Kafka has in common |
 //! | [`view`] | the read side: who is where, while the engine runs |
 //! | [`http`] | metrics, health and lookups |
 //! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`] |
+//!
+//! [`config`] and [`metrics`] declare every key and every metric in one place.
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
 //! [`replay`] (faces into Kafka) and [`reader`] (the reference consumer of the events).

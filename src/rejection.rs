@@ -43,7 +43,7 @@ pub enum Reason {
     UnsupportedErase,
     /// The `face_id` is there already with another embedding.
     ConflictingEmbedding,
-    /// The collection is full, or there are as many collections as are allowed.
+    /// There are as many collections as are allowed.
     CollectionLimit,
     /// The collection's home is another shard.
     WrongShard,

@@ -1,7 +1,9 @@
 //! The read side: who is in which cluster, for look-ups while the engine runs.
 //!
 //! Written after each commit, so a reader never sees what a crash could take back. Readers and the
-//! writer meet only at a shard of a map.
+//! writer meet only at a shard of a map, and only for one entry.
+
+use std::sync::Arc;
 
 use dashmap::DashMap;
 
@@ -13,7 +15,7 @@ use crate::face::{ClusterId, CollectionName, FaceId};
 /// Where every face is.
 #[derive(Debug, Default)]
 pub struct View {
-    collections: DashMap<CollectionName, CollectionView>,
+    collections: DashMap<CollectionName, Arc<CollectionView>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ struct CollectionView {
 impl View {
     /// Shows a collection that was restored.
     pub fn show(&self, collection: &CollectionName, engine: &Engine) {
-        let shown = self.collections.entry(collection.clone()).or_default();
+        let shown = self.collection(collection);
         for node in crate::engine::faces::nodes(0..engine.len()) {
             shown.homes.insert(engine.faces().id(node).clone(), engine.clusters().home(node));
         }
@@ -34,9 +36,14 @@ impl View {
         }
     }
 
+    /// A handle of its own, so that no lock of the outer map is held while it is written.
+    fn collection(&self, name: &CollectionName) -> Arc<CollectionView> {
+        self.collections.entry(name.clone()).or_default().clone()
+    }
+
     /// Shows what a commit changed: clusters first, so that every home a reader finds is there.
     pub fn update(&self, collection: &CollectionName, changes: &Changes) {
-        let shown = self.collections.entry(collection.clone()).or_default();
+        let shown = self.collection(collection);
         for cluster in &changes.clusters {
             shown.clusters.insert(cluster.id, cluster.clone());
         }
@@ -47,7 +54,7 @@ impl View {
 
     /// The living cluster of a face.
     pub fn cluster_of(&self, collection: &CollectionName, face: &FaceId) -> Option<Cluster> {
-        let shown = self.collections.get(collection)?;
+        let shown = self.collections.get(collection)?.clone();
         let mut id = *shown.homes.get(face)?;
         loop {
             let cluster = shown.clusters.get(&id)?.clone();

@@ -9,6 +9,7 @@ use common::broker::{MockBroker, RealKafka, Topics};
 use common::daemon::{Installation, Settings};
 use common::kafka_client::{Client, read_topic};
 use common::project;
+use sha2::{Digest, Sha256};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const DIMENSION: usize = 16;
@@ -36,6 +37,7 @@ fn embedding(number: usize) -> Vec<f32> {
 fn bad_records(too_large: usize) -> Vec<Bad> {
     let octets = Some("application/octet-stream");
     let key = Some(&b"bad"[..]);
+    let long_key: &'static [u8] = vec![b'k'; 900_000].leak();
     let with = |reason, payload: Vec<u8>| Bad { reason, key, payload: Some(payload), content_type: None };
     let mut not_a_number = embedding(1);
     not_a_number[3] = f32::NAN;
@@ -51,6 +53,7 @@ fn bad_records(too_large: usize) -> Vec<Bad> {
         Bad { reason: "empty_key", key: Some(b""), payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "empty_key", key: None, payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "bad_key", key: Some(b"\xff\xfe"), payload: Some(json(&embedding(1))), content_type: None },
+        Bad { reason: "bad_key", key: Some(long_key), payload: Some(json(&embedding(1))), content_type: None },
         Bad {
             reason: "conflicting_embedding",
             key: Some(b"good-0"),
@@ -85,11 +88,16 @@ fn rejects_and_goes_on(topics: &Topics, too_large: usize) {
     let letters = read_topic(&topics.brokers, &topics.dead_letters());
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.header("reason").unwrap()).collect();
     assert_eq!(reasons, bad.iter().map(|record| record.reason).collect::<Vec<_>>());
-    for (letter, record) in letters.iter().zip(&bad) {
+    for (number, (letter, record)) in letters.iter().zip(&bad).enumerate() {
         let value = letter.json();
+        // Good and bad take turns in partition 0.
+        assert_eq!((&value["partition"], &value["offset"]), (&0.into(), &(2 * number + 1).into()));
+        assert!(letter.key.as_ref().is_none_or(|key| key.len() <= 512));
         assert_eq!(value["topic"], topics.input());
         assert_eq!(value["payload_bytes"], record.payload.as_ref().map_or(0, Vec::len));
-        assert_eq!(value["payload_sha256"].as_str().unwrap().len(), 64);
+        let digest = Sha256::digest(record.payload.as_deref().unwrap_or_default());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(value["payload_sha256"], digest);
         let letter_text = letter.payload.as_deref().unwrap();
         assert!(letter_text.len() < 600, "a dead letter carries no payload: {letter_text}");
     }

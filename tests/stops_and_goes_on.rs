@@ -10,11 +10,27 @@ use std::time::Duration;
 use common::broker::MockBroker;
 use common::daemon::{Installation, Settings};
 use common::faces::Dataset;
-use common::kafka_client::read_topic;
-use common::{facetd, output_of};
+use common::kafka_client::{Client, read_topic};
+use common::{facetd, output_of, project};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const FACES: usize = 2000;
+
+#[test]
+fn a_stop_does_not_wait_for_brokers_that_are_gone() {
+    let broker = MockBroker::start();
+    let model = project().join("tests/fixtures/model");
+    let installation = Installation::new(&Settings { topics: &broker.topics, model: &model, more: "" });
+    let daemon = installation.start();
+    let embedding: Vec<u8> = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let octets = [("content-type", "application/octet-stream")];
+    Client::connect(&broker.topics.brokers).send(&broker.topics.input(), Some(b"a"), Some(&embedding), &octets);
+    daemon.wait_metric("facetd_engine_faces", 1.0, LIMIT);
+    drop(broker);
+    // terminate() itself allows ten seconds.
+    assert!(daemon.terminate().success(), "{}", installation.log());
+    assert_eq!(installation.inspect(&["faces"]), "a\t1\n");
+}
 
 #[test]
 fn a_stop_in_the_middle_of_a_flood_loses_nothing() {

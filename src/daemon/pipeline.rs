@@ -16,6 +16,9 @@ use crate::source::{Intake, Lag, Receiver};
 /// How long to wait for a first record before looking whether a stop was asked for.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// Entries the outbox may hold before no more are added: a slow stage slows the one before it.
+const MOST_UNPUBLISHED: i64 = 100_000;
+
 /// How records are gathered.
 #[derive(Debug, Clone, Copy)]
 pub struct Batching {
@@ -40,7 +43,12 @@ impl Pipeline {
     pub fn run(&mut self, shutdown: &Shutdown) -> Result<(), ShardError> {
         self.lag.positions(self.shard.positions());
         while !shutdown.is_requested() {
-            let batch = match self.gather() {
+            if self.metrics.outbox_entries.get() > MOST_UNPUBLISHED {
+                // The brokers take nothing: the queue fills and the consumer pauses.
+                std::thread::sleep(IDLE);
+                continue;
+            }
+            let batch = match self.gather(shutdown) {
                 Gathered::Batch(batch) => batch,
                 Gathered::Nothing => continue,
                 Gathered::End => return Ok(()),
@@ -56,7 +64,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn gather(&self) -> Gathered {
+    fn gather(&self, shutdown: &Shutdown) -> Gathered {
         let first = match self.queue.receive(IDLE) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
@@ -64,9 +72,11 @@ impl Pipeline {
         };
         let closes = Instant::now() + self.batching.wait;
         let mut batch = vec![first];
-        while batch.len() < self.batching.faces {
-            match self.queue.receive(closes.saturating_duration_since(Instant::now())) {
+        while batch.len() < self.batching.faces && !shutdown.is_requested() {
+            let left = closes.saturating_duration_since(Instant::now());
+            match self.queue.receive(left.min(IDLE)) {
                 Ok(intake) => batch.push(intake),
+                Err(RecvTimeoutError::Timeout) if left > IDLE => {}
                 Err(_) => break,
             }
         }

@@ -2,7 +2,7 @@
 //! linkage predictor LP, both reading a face and its neighbours.
 //!
 //! [`artefact`] reads the model's folder, [`onnx`] runs its two graphs, [`runtime`] finds ONNX
-//! Runtime. The engine knows only [`FaceTransformer`].
+//! Runtime. The engine runs a model through [`FaceTransformer`].
 
 pub mod artefact;
 pub mod onnx;

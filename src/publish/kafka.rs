@@ -1,5 +1,6 @@
 //! Writes records and waits until the brokers have them.
 
+use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
@@ -13,7 +14,12 @@ pub struct Producer {
 
 impl Producer {
     pub fn connect(config: &Kafka) -> Result<Producer, ProducerError> {
-        let producer = CountingProducer::connect(client_config(config), |client| with_options(client, config))?;
+        let adjust = |mut client: ClientConfig| {
+            // Without end: a record that expired before its successors would be out of order.
+            client.set("message.timeout.ms", "0");
+            with_options(client, config)
+        };
+        let producer = CountingProducer::connect(client_config(config), adjust)?;
         Ok(Producer { producer })
     }
 

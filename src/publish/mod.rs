@@ -74,6 +74,7 @@ impl Publisher {
     /// stays full too long after a stop: what is left then is published at the next start.
     pub fn run(&mut self, wires: &Wires, shutdown: &Shutdown) -> Result<(), PublishError> {
         let patience = Patience { shutdown, stop_seen: Cell::new(None) };
+        let mut told = BTreeMap::new();
         loop {
             // Asked before the outbox is emptied: all these positions stand for is in it by now.
             let positions = self.outbox.durable().positions;
@@ -83,8 +84,11 @@ impl Publisher {
                     return Ok(());
                 }
             }
-            // Nobody listens any more once the source has stopped.
-            let _ = wires.published.send(positions);
+            if positions != told {
+                // Nobody listens any more once the source has stopped.
+                let _ = wires.published.send(positions.clone());
+                told = positions;
+            }
             match wires.committed.recv_timeout(WORD_OF_COMMIT) {
                 Ok(()) => while wires.committed.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}

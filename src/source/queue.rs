@@ -1,7 +1,5 @@
 //! The bounded queue between source and engine, with its depth in sight.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, TrySendError};
 use std::time::Duration;
 
@@ -9,18 +7,15 @@ use prometheus::IntGauge;
 
 use super::Intake;
 
-/// A queue of at most `capacity` records. `gauge` shows its depth.
-pub fn queue(capacity: usize, gauge: IntGauge) -> (Sender, Receiver) {
+/// A queue of at most `capacity` records. `depth` shows how many are in it.
+pub fn queue(capacity: usize, depth: IntGauge) -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::sync_channel(capacity);
-    let depth = Arc::new(AtomicUsize::new(0));
-    let sender = Sender { sender, depth: depth.clone(), gauge: gauge.clone(), capacity };
-    (sender, Receiver { receiver, depth, gauge })
+    (Sender { sender, depth: depth.clone(), capacity }, Receiver { receiver, depth })
 }
 
 pub struct Sender {
     sender: mpsc::SyncSender<Intake>,
-    depth: Arc<AtomicUsize>,
-    gauge: IntGauge,
+    depth: IntGauge,
     capacity: usize,
 }
 
@@ -37,7 +32,7 @@ impl Sender {
     pub fn offer(&self, intake: Intake) -> Offered {
         match self.sender.try_send(intake) {
             Ok(()) => {
-                self.gauge.set(self.depth.fetch_add(1, Ordering::Relaxed) as i64 + 1);
+                self.depth.inc();
                 Offered::Taken
             }
             Err(TrySendError::Full(intake)) => Offered::Full(intake),
@@ -48,23 +43,20 @@ impl Sender {
     /// Whether there is so much room again that it pays to fetch: pausing throws away what was
     /// fetched ahead, so it is not done at every single record.
     pub fn has_drained(&self) -> bool {
-        self.depth.load(Ordering::Relaxed) <= self.capacity / 2
+        self.depth.get() <= (self.capacity / 2) as i64
     }
 }
 
 pub struct Receiver {
     receiver: mpsc::Receiver<Intake>,
-    depth: Arc<AtomicUsize>,
-    gauge: IntGauge,
+    depth: IntGauge,
 }
 
 impl Receiver {
     /// The next record, waiting for it at most `timeout`.
     pub fn receive(&self, timeout: Duration) -> Result<Intake, RecvTimeoutError> {
         let intake = self.receiver.recv_timeout(timeout)?;
-        // The sender counts after it sent, so the count may be behind for a moment.
-        let before = self.depth.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.set(before.wrapping_sub(1) as isize as i64);
+        self.depth.dec();
         Ok(intake)
     }
 }

@@ -5,7 +5,7 @@
 //! record, 4 d + 4     d values f32, crc u32 over the record's number and values
 //! ```
 //! All little-endian. sled says how many records count; what lies beyond is a commit that did not
-//! happen, and opening cuts it off. Reading maps the file, so that nothing is copied twice.
+//! happen, and opening cuts it off. Reading maps the file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

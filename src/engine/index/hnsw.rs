@@ -1,5 +1,5 @@
-//! The HNSW index (Malkov & Yashunin 2016) by hnsw_rs, without the hierarchy. About O(log n)
-//! comparisons a search or insert; both run on all cores.
+//! The HNSW index (Malkov & Yashunin 2016) by hnsw_rs, without the hierarchy. A search or an insert
+//! compares with a few thousand faces, slowly more as the graph grows; both run on all cores.
 //!
 //! One layer, because only then may hnsw_rs insert in parallel. It takes the lock of a point's
 //! neighbour while it holds the point's own (`reverse_update_neighborhood_simple`). With several
