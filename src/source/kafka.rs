@@ -255,19 +255,17 @@ impl Source {
     }
 }
 
-/// Closes a consumer, but not at the price of waiting for brokers that are gone: dropping it would
-/// wait for them without end. What is left of it then goes with the process.
+/// Closes a consumer, but not at the price of waiting for brokers that are gone: dropping it waits
+/// for them without end. So a thread of its own drops it; when that takes too long, it goes with
+/// the process.
 fn leave(consumer: BaseConsumer<Context>) {
-    let deadline = Instant::now() + LEAVING;
-    if consumer.close_queue().is_ok() {
-        while !consumer.closed() && Instant::now() < deadline {
-            consumer.poll(POLL);
-        }
-    }
-    match consumer.closed() {
-        true => drop(consumer),
-        false => std::mem::forget(consumer),
-    }
+    let (done, left) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(consumer);
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+    });
+    let _ = left.recv_timeout(LEAVING);
 }
 
 /// How far handing on went.
