@@ -80,16 +80,30 @@ fn every_recorded_output_is_met_to_a_ten_thousandth() {
 fn a_row_alone_and_a_row_among_others_give_the_same() {
     let Fixture { model, cases } = fixture();
     let shape = model.shape();
+    let re = |rows: &mut Neighbourhoods| model.encode(rows).unwrap();
+    let lp = |rows: &mut Neighbourhoods| model.link(rows).unwrap();
     for case in cases.iter().filter(|case| case.batch == 64) {
-        let all = model.link(&mut rows(&case.lp, shape.dimension, shape.hop1, 0..64)).unwrap();
-        // Same size of run, other companions: the same bits.
-        let turned = model.link(&mut rows(&case.lp, shape.dimension, shape.hop1, (0..64).rev())).unwrap();
-        let turned_back: Vec<f32> = turned.chunks(shape.hop1).rev().flatten().copied().collect();
-        assert_eq!(all, turned_back, "companions change a row of {}", case.name);
-        for size in [1, 3, 10, 40] {
-            let some = model.link(&mut rows(&case.lp, shape.dimension, shape.hop1, 0..size)).unwrap();
-            let difference = largest_difference(&some, &all[..some.len()]);
-            assert!(difference < 1e-6, "a run of {size} differs by {difference} in {}", case.name);
-        }
+        check_companions("RE", &re, &case.re, shape.dimension, shape.hop2, shape.dimension);
+        check_companions("LP", &lp, &case.lp, shape.dimension, shape.hop1, shape.hop1);
+    }
+}
+
+fn check_companions(
+    graph: &str,
+    run: &dyn Fn(&mut Neighbourhoods) -> Vec<f32>,
+    recorded: &Recorded,
+    dimension: usize,
+    hop: usize,
+    width: usize,
+) {
+    let all = run(&mut rows(recorded, dimension, hop, 0..64));
+    // Same size of run, other companions: the same bits.
+    let turned = run(&mut rows(recorded, dimension, hop, (0..64).rev()));
+    let turned_back: Vec<f32> = turned.chunks(width).rev().flatten().copied().collect();
+    assert_eq!(all, turned_back, "companions change a row of {graph}");
+    for size in [1, 3, 10, 40] {
+        let some = run(&mut rows(recorded, dimension, hop, 0..size));
+        let difference = largest_difference(&some, &all[..some.len()]);
+        assert!(difference < 1e-6, "a run of {size} of {graph} differs by {difference}");
     }
 }
