@@ -19,9 +19,10 @@ use common::daemon::{Installation, Settings};
 use facetd::config::Config;
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
-use facetd::engine::faces::{Faces, nodes};
-use facetd::engine::{Batch, Engine, Observer, Step, Work};
-use facetd::face::{CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp};
+use facetd::engine::changes::{Batch, Request, Work};
+use facetd::engine::faces::{Faces, Known, NewFace};
+use facetd::engine::{Engine, Observer, Step};
+use facetd::face::{Arrival, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp};
 use facetd::model::onnx::LARGEST_RUN;
 use facetd::model::{FaceTransformer, Neighbourhoods};
 use facetd::replay::{FaceProducer, face_id_of_row};
@@ -74,14 +75,16 @@ fn main() {
     for (step, seconds) in &engine.steps {
         println!("  {step:<8} {:>5.1} %", 100.0 * seconds / engine.seconds);
     }
-    let Work { encoded, linked, affected, deferred } = engine.work;
+    let Work { encoded, linked, affected, refreshed, searched, reclustered, .. } = engine.work;
     let per_face = |total: usize| total as f64 / count as f64;
     println!(
-        "  a face: {:.2} rows of RE, {:.2} of LP; {:.1} affected, {:.1} of them left unscored",
+        "  a face: {:.2} rows of RE, {:.2} of LP; {:.1} affected, {:.2} refreshed; {:.2} searches; {:.1} reclustered",
         per_face(encoded),
         per_face(linked),
         per_face(affected),
-        per_face(deferred)
+        per_face(refreshed),
+        per_face(searched),
+        per_face(reclustered)
     );
     through_kafka(&faces, &config, rate(engine.seconds));
 }
@@ -122,11 +125,12 @@ fn engine_alone(
     settings: &ShardSettings,
     model: Arc<dyn FaceTransformer>,
 ) -> EngineRun {
-    let mut engine = Engine::new(&settings.engine, model);
+    let mut engine = Engine::new(&settings.engine(&config.collections.default), model);
     let mut run = EngineRun { seconds: 0.0, work: Work::default(), steps: BTreeMap::new(), commits: Vec::new() };
     for (number, faces) in faces.chunks(config.engine.batch_faces).enumerate() {
-        let batch =
-            Batch { faces: faces.to_vec(), refresh_budget: faces.len() * settings.refresh_per_face, now: Timestamp(0) };
+        let requests = faces.iter().cloned().map(Request::Face).collect();
+        let refresh_budget = faces.len() * settings.refresh_per_face;
+        let batch = Batch { requests, refresh_budget, ..Batch::default() };
         let started = Instant::now();
         let mut times = Times { since: started, steps: std::mem::take(&mut run.steps) };
         let changes = engine.apply(batch, &mut times).unwrap();
@@ -135,7 +139,9 @@ fn engine_alone(
         run.work.encoded += changes.work.encoded;
         run.work.linked += changes.work.linked;
         run.work.affected += changes.work.affected;
-        run.work.deferred += changes.work.deferred;
+        run.work.refreshed += changes.work.refreshed;
+        run.work.searched += changes.work.searched;
+        run.work.reclustered += changes.work.reclustered;
         run.commits.push(Commit {
             collections: vec![CollectionCommit { collection: CollectionName::new("default").unwrap(), changes }],
             positions: BTreeMap::from([(Partition(0), Offset(number as i64))]),
@@ -146,22 +152,31 @@ fn engine_alone(
 }
 
 fn index_alone(faces: &[Face], config: &Config, settings: &ShardSettings, hop1: usize) -> f64 {
-    let mut index = settings.engine.index.build();
+    let mut index = settings.engine(&config.collections.default).index.build();
     let mut table = Faces::new(DIMENSION);
     let mut seconds = 0.0;
     for part in faces.chunks(config.engine.batch_faces) {
-        let first = table.len();
-        for face in part {
-            table.add(face.id.clone(), &face.embedding);
-        }
+        let new: Vec<NodeId> = part.iter().map(|face| table.add(row(face))).collect();
         let started = Instant::now();
-        index.insert(&table, first..table.len());
-        let new: Vec<NodeId> = nodes(first..table.len()).collect();
+        index.insert(&table, &new);
         let found: Vec<usize> = new.par_iter().map(|&node| index.search(&table, node, hop1, &|_| true).len()).collect();
         seconds += started.elapsed().as_secs_f64();
         assert_eq!(found.len(), part.len());
     }
     seconds
+}
+
+fn row(face: &Face) -> NewFace<'_> {
+    let known = Known {
+        id: face.id.clone(),
+        arrival: Arrival(face.place.offset.0 as u64 + 1),
+        frame: None,
+        quality: None,
+        captured_at: None,
+        arrived_at: Timestamp(0),
+        place: face.place,
+    };
+    NewFace { embedding: &face.embedding, known }
 }
 
 /// As many rows as the engine ran, all there from the beginning.

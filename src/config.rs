@@ -20,8 +20,8 @@ pub const DEFAULT: &str = include_str!("../config/facetd.toml");
 /// FACETD_SECTION__KEY overrides section.key. Variables without the double underscore are not ours.
 const ENVIRONMENT_PREFIX: &str = "FACETD_";
 const ENVIRONMENT_SEPARATOR: &str = "__";
-/// The one table whose keys are the user's own.
-const FREE_TABLE: &str = "kafka.librdkafka_options";
+/// The tables whose keys are the user's own.
+const FREE_TABLES: [&str; 2] = ["kafka.librdkafka_options", "collections.override"];
 
 /// Everything wrong with a configuration, an entry an error.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +106,18 @@ pub struct Engine {
     pub hnsw_ef_construction: usize,
     /// Candidates kept while a face is searched, 1 to 4096; also how many faces a newcomer meets.
     pub hnsw_ef_search: usize,
+    /// Faces up to which a collection does without the graph: comparing with everyone is faster there and misses nobody.
+    pub hnsw_few: usize,
     /// Faces of one batch at most, 1 to 4096. A batch is one commit.
     pub batch_faces: usize,
     /// How long a batch waits for more faces once it has one. More: higher throughput, later events.
     #[serde(with = "humantime_serde")]
     pub batch_wait: Duration,
-    /// Affected faces scored again for each new one, on average over a batch, 0 to 1024.
+    /// Stale faces scored again for each record, on average over a batch, 0 to 1024. The rest wait for a quiet moment.
     pub refresh_per_face: usize,
+    /// Faces of a component of links up to which its clusters are computed at every change, 1 to 1000000. Larger ones are
+    /// extended meanwhile, and computed when there is time.
+    pub max_component: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -120,8 +125,18 @@ pub struct Engine {
 pub struct Collections {
     /// The collection of faces that name none.
     pub default: CollectionName,
-    /// Collections at most, 1 to 512. A face that would start one more goes to the dead letters.
+    /// Collections at most, 1 to 10000. A face that would start one more goes to the dead letters.
     pub max: usize,
+    /// How long a face is kept, by captured_at, or its arrival where there is none or it is later; "0s": for ever.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Faces kept in a collection at most, the oldest go first; 0: any number.
+    pub max_faces: usize,
+    /// Faces of lower quality join clusters but never bridge two, 0 to 1. Those without a quality count as good.
+    pub quality_floor: f32,
+    /// Other max_age, max_faces and quality_floor for single collections, such as { lobby = { max_age = "30days" } }.
+    #[serde(rename = "override")]
+    pub overrides: BTreeMap<CollectionName, Override>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -184,6 +199,38 @@ pub enum Index {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// What a collection has of its own; what is left out is as for all.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    #[serde(default, with = "humantime_serde")]
+    max_age: Option<Duration>,
+    max_faces: Option<usize>,
+    quality_floor: Option<f32>,
+}
+
+/// What holds for one collection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CollectionSettings {
+    /// None: for ever.
+    pub max_age: Option<Duration>,
+    /// None: any number.
+    pub max_faces: Option<usize>,
+    pub quality_floor: f32,
+}
+
+impl Collections {
+    /// What holds for the collection `name`.
+    pub fn settings(&self, name: &CollectionName) -> CollectionSettings {
+        let own = self.overrides.get(name).cloned().unwrap_or_default();
+        CollectionSettings {
+            max_age: Some(own.max_age.unwrap_or(self.max_age)).filter(|age| !age.is_zero()),
+            max_faces: Some(own.max_faces.unwrap_or(self.max_faces)).filter(|&faces| faces > 0),
+            quality_floor: own.quality_floor.unwrap_or(self.quality_floor),
+        }
+    }
 }
 
 /// A value that no log shows.
@@ -258,13 +305,24 @@ impl Config {
         range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
         range("engine.batch_faces", engine.batch_faces, 1, 4096);
         range("engine.refresh_per_face", engine.refresh_per_face, 0, 1024);
-        range("collections.max", collections.max, 1, 512);
+        range("engine.max_component", engine.max_component, 1, 1_000_000);
+        range("collections.max", collections.max, 1, 10_000);
         range("model.threads", model.threads, 0, 1024);
         range("limits.message_bytes", limits.message_bytes, 64, 100_000_000);
         range("limits.queued_faces", limits.queued_faces, 1, 1_000_000);
         if engine.batch_wait > Duration::from_secs(5) {
             errors.push("engine.batch_wait: more than 5s; a stop must be able to commit within 10s".to_string());
         }
+        let floors = collections
+            .overrides
+            .iter()
+            .filter_map(|(name, own)| Some((format!("collections.override.{name}.quality_floor"), own.quality_floor?)));
+        let floors = floors.chain([("collections.quality_floor".to_string(), collections.quality_floor)]);
+        errors.extend(
+            floors
+                .filter(|(_, floor)| !(0.0..=1.0).contains(floor))
+                .map(|(key, floor)| format!("{key}: {floor} is not 0 to 1")),
+        );
         let topics = [
             ("kafka.input_topic", &kafka.input_topic),
             ("kafka.events_topic", &kafka.events_topic),
@@ -348,7 +406,7 @@ fn leaves(table: &Table) -> Vec<(String, Value)> {
 
 fn is_known(defaults: &Table, key: &str) -> bool {
     let section_and_key = key.split_once('.');
-    key == FREE_TABLE
+    FREE_TABLES.contains(&key)
         || section_and_key.is_some_and(|(section, key)| {
             defaults.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
         })
@@ -498,6 +556,7 @@ mod tests {
             } else if let Some((key, _)) = line.strip_prefix("    pub ").and_then(|rest| rest.split_once(':'))
                 && section != "config"
             {
+                let key = if key == "overrides" { "override" } else { key };
                 found.insert(format!("{section}.{key}"), std::mem::take(&mut comment).join(" "));
             }
         }

@@ -96,7 +96,17 @@ impl fmt::Display for CollectionName {
     }
 }
 
-/// A face's dense number inside its collection, given in order of arrival from 0.
+/// A face's place in its collection's order of arrival, from 1: its age. Never given twice.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Arrival(pub u64);
+
+impl fmt::Display for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A face's dense number inside its collection, from 0. Used again once the face is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::face::{CollectionName, FaceId};
 use crate::metrics::Metrics;
+use crate::publish::cloudevents::describe;
 use crate::shutdown::Shutdown;
 use crate::view::View;
 
@@ -73,7 +74,8 @@ async fn face(State(shown): State<Shown>, Path(path): Path<FacePath>) -> Respons
         .map(|(collection, face)| shown.view.cluster_of(&collection, &face));
     let (status, body) = match cluster {
         Ok(Some(cluster)) => {
-            let body = json!({ "cluster_id": cluster.id, "size": cluster.size, "version": cluster.version });
+            let mut body = json!({ "cluster_id": cluster.id, "size": cluster.size, "version": cluster.version });
+            describe(&mut body, &cluster);
             return (StatusCode::OK, json_body(body)).into_response();
         }
         Ok(None) => (StatusCode::NOT_FOUND, "no such face in this collection".to_string()),
@@ -84,4 +86,55 @@ async fn face(State(shown): State<Shown>, Path(path): Path<FacePath>) -> Respons
 
 fn json_body(value: serde_json::Value) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::histories::{History, Step, face_ids};
+
+    /// Status line and body of a GET.
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        format!("{} {}", head.lines().next().unwrap().strip_prefix("HTTP/1.1 ").unwrap(), body.trim())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_face_is_found_until_it_is_erased() {
+        let shown = Shown { metrics: Arc::default(), view: Arc::default() };
+        let (view, shutdown) = (shown.view.clone(), Shutdown::default());
+        let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, shown, shutdown.clone()));
+
+        let (mut history, lobby) = (History::default(), CollectionName::new("lobby").unwrap());
+        let path = format!("/v1/collections/lobby/faces/{}", face_ids().next().unwrap());
+        for (steps, expected) in [
+            (&[][..], r#"404 Not Found {"error":"no such face in this collection"}"#),
+            (
+                &[Step::Create { face: 0 }, Step::Create { face: 1 }, Step::Merge { a: 0, b: 1 }],
+                r#"200 OK {"cluster_id":"1","size":2,"version":2}"#,
+            ),
+            (
+                &[Step::Describe { cluster: 0, pinned: true }],
+                r#"200 OK {"cluster_id":"1","name":"person 1","pinned":true,"size":2,"version":3}"#,
+            ),
+            (&[Step::Split { face: 0 }], r#"200 OK {"cluster_id":"3","size":1,"version":1}"#),
+            (&[Step::Erase { face: 0 }], r#"404 Not Found {"error":"no such face in this collection"}"#),
+        ] {
+            for &step in steps {
+                view.update(&lobby, &history.take(step));
+            }
+            assert_eq!(get(address, &path), expected, "after {steps:?}");
+        }
+        assert!(get(address, "/v1/collections/no%20such/faces/a").starts_with("400 Bad Request"));
+        shutdown.request();
+        server.await.unwrap().unwrap();
+    }
 }

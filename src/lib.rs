@@ -29,6 +29,8 @@ pub mod engine;
 pub mod evaluate;
 pub mod face;
 pub mod features;
+#[cfg(test)]
+mod histories;
 pub mod http;
 pub mod kafka;
 pub mod metrics;

@@ -1,11 +1,16 @@
 //! Every metric, declared in one place: `facetd_<room>_<what>_<unit>`.
+//!
+//! No label takes its values from the input: names of collections would make as many series as
+//! there are collections. What is of a collection is summed over all, and an age is the highest.
 
+use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::engine::Step;
+use crate::engine::event::{Cause, EventType};
 use crate::rejection::Reason;
 
 /// The daemon's metrics. One registry a daemon, so that two in one process do not mix.
@@ -18,18 +23,35 @@ pub struct Metrics {
     pub source_lag_records: IntGauge,
     pub rejected: IntCounterVec,
     pub duplicates: IntCounter,
+    pub replaced: IntCounter,
+    pub erased: Erased,
     pub faces: IntGauge,
     pub clusters: IntGauge,
     pub collections: IntGauge,
+    pub settled_collections: IntGauge,
+    pub unsettled_collections: IntGauge,
+    pub constraints: IntGauge,
     pub events: IntCounterVec,
     pub encoded: IntCounter,
-    pub linked: IntCounter,
+    pub linked_arrivals: IntCounter,
+    pub linked_refreshes: IntCounter,
     pub affected: IntCounter,
-    pub deferred: IntCounter,
+    pub stale_faces: IntGauge,
+    pub stale_oldest_seconds: Gauge,
+    pub reclustered: IntCounter,
+    pub owed_faces: IntGauge,
+    pub largest_component_faces: IntGauge,
+    pub index_searches: IntCounter,
+    pub index_points: IntGauge,
+    pub index_dead_ratio: Gauge,
     pub step_seconds: HistogramVec,
     pub batch_seconds: Histogram,
     pub batch_faces: Histogram,
     pub commit_seconds: Histogram,
+    pub store_bytes: IntGauge,
+    pub store_dead_vectors_ratio: Gauge,
+    pub store_compactions: IntCounter,
+    pub store_suppressed_ids: IntGauge,
     pub published: IntCounterVec,
     pub publish_failures: IntCounter,
     pub outbox_entries: IntGauge,
@@ -37,90 +59,156 @@ pub struct Metrics {
     pub ready: IntGauge,
 }
 
+/// Faces erased, by cause.
+pub struct Erased(IntCounterVec);
+
+impl Erased {
+    pub fn because_of(&self, cause: Cause) -> IntCounter {
+        self.0.with_label_values(&[cause.kind()])
+    }
+}
+
 impl Metrics {
     pub fn new() -> Metrics {
-        let registry = Registry::new();
+        let new = Declare { registry: Registry::new() };
+        let linked = new.counters(
+            "facetd_engine_linked_faces_total",
+            "Faces run through the linkage predictor: arrivals, and stale faces that were refreshed. The rate of why=\"refresh\" \
+             is refreshes a second, its part of the sum the share of work that convergence costs",
+            "why",
+        );
         let metrics = Metrics {
-            source_records: counter("facetd_source_records_total", "Records read from the input topic"),
-            source_errors: counter(
+            source_records: new.counter("facetd_source_records_total", "Records read from the input topic"),
+            source_errors: new.counter(
                 "facetd_source_errors_total",
                 "Errors the consumer reported; it goes on trying, see the log for their text",
             ),
-            source_queued_faces: gauge("facetd_source_queued_faces", "Decoded faces that wait for the engine"),
-            source_paused: gauge(
+            source_queued_faces: new.gauge("facetd_source_queued_faces", "Decoded faces that wait for the engine"),
+            source_paused: new.gauge(
                 "facetd_source_paused",
                 "1 while the consumer is paused because the engine is slower than the input",
             ),
-            source_lag_records: gauge(
+            source_lag_records: new.gauge(
                 "facetd_source_lag_records",
                 "Records in the input topic that are not applied yet",
             ),
-            rejected: counters("facetd_source_rejected_total", "Records sent to the dead letters, by reason", "reason"),
-            duplicates: counter("facetd_engine_duplicates_total", "Faces ignored: same id, same embedding"),
-            faces: gauge("facetd_engine_faces", "Faces held"),
-            clusters: gauge("facetd_engine_clusters", "Clusters that live"),
-            collections: gauge("facetd_engine_collections", "Collections held"),
-            events: counters("facetd_engine_events_total", "Changes of clusters, by type", "type"),
-            encoded: counter("facetd_engine_encoded_faces_total", "Faces run through the relation encoder"),
-            linked: counter("facetd_engine_linked_faces_total", "Faces run through the linkage predictor"),
-            affected: counter("facetd_engine_affected_faces_total", "Faces whose neighbourhood a newcomer entered"),
-            deferred: counter(
-                "facetd_engine_deferred_faces_total",
-                "Affected faces the budget left unscored; raise engine.refresh_per_face when there is time to spare",
+            rejected: new.counters(
+                "facetd_source_rejected_total",
+                "Records sent to the dead letters, by reason; the dead letter says what is accepted",
+                "reason",
             ),
-            step_seconds: histograms("facetd_engine_step_seconds", "Time a batch spends in a step", "step"),
-            batch_seconds: histogram("facetd_engine_batch_seconds", "Time of a batch, engine and commit", 0.0005, 16),
-            batch_faces: histogram("facetd_engine_batch_faces", "Faces of a batch", 1.0, 13),
-            commit_seconds: histogram("facetd_store_commit_seconds", "Time of a commit", 0.0005, 14),
-            published: counters("facetd_publish_records_total", "Records Kafka has acknowledged, by topic", "topic"),
-            publish_failures: counter(
+            duplicates: new.counter("facetd_engine_duplicates_total", "Faces ignored: same id, same embedding"),
+            replaced: new.counter(
+                "facetd_engine_replaced_faces_total",
+                "Faces given another embedding; many of them mean a producer that does not give each face its own id",
+            ),
+            erased: Erased(new.counters(
+                "facetd_engine_erased_faces_total",
+                "Faces erased: by a record with a null payload, because retention expired them, or by an operator (api)",
+                "cause",
+            )),
+            faces: new.gauge("facetd_engine_faces", "Faces held"),
+            clusters: new.gauge("facetd_engine_clusters", "Clusters that live"),
+            collections: new.gauge("facetd_engine_collections", "Collections held; collections.max is the most"),
+            settled_collections: new.gauge(
+                "facetd_engine_settled_collections",
+                "Collections where nothing is stale: their clusters are what the batch pipeline would make",
+            ),
+            unsettled_collections: new.gauge(
+                "facetd_engine_unsettled_collections",
+                "Collections with stale faces; with no input this falls to 0, or refreshing is too slow",
+            ),
+            constraints: new.gauge("facetd_engine_constraints", "Must-links and cannot-links of operators"),
+            events: new.counters("facetd_engine_events_total", "Changes of clusters, by type", "type"),
+            encoded: new.counter("facetd_engine_encoded_faces_total", "Faces run through the relation encoder"),
+            linked_arrivals: linked.with_label_values(&["arrival"]),
+            linked_refreshes: linked.with_label_values(&["refresh"]),
+            affected: new.counter(
+                "facetd_engine_affected_faces_total",
+                "How often a face became stale, or more so: what refreshing has to keep up with",
+            ),
+            stale_faces: new.gauge(
+                "facetd_engine_stale_faces",
+                "Faces that wait to be refreshed; always growing, raise engine.refresh_per_face or slow the input",
+            ),
+            stale_oldest_seconds: new.level(
+                "facetd_engine_stale_oldest_seconds",
+                "How long the face that has waited longest for its refresh has been stale; 0 when none is. Under load small \
+                 changes wait for idle time, so this is told, not bounded",
+            ),
+            reclustered: new.counter(
+                "facetd_engine_reclustered_faces_total",
+                "Faces of the components whose clusters were computed anew",
+            ),
+            owed_faces: new.gauge(
+                "facetd_engine_owed_faces",
+                "Faces of components above engine.max_component, extended greedily until there is time to compute them anew",
+            ),
+            largest_component_faces: new.gauge(
+                "facetd_engine_largest_component_faces",
+                "Faces of the largest component of links; one that holds much of a collection means that the model's \
+                 threshold is too low for these faces",
+            ),
+            index_searches: new.counter("facetd_index_searches_total", "Searches, of arrivals and of refreshed faces"),
+            index_points: new.gauge(
+                "facetd_index_points",
+                "Points in the indexes, those of erased faces included until the next rebuild",
+            ),
+            index_dead_ratio: new.level(
+                "facetd_index_dead_ratio",
+                "Part of the points whose face was erased or replaced, 0 to 1, highest of all collections; a rebuild in the \
+                 background takes it to 0",
+            ),
+            step_seconds: new.histograms("facetd_engine_step_seconds", "Time a batch spends in a step", "step"),
+            batch_seconds: new.histogram(
+                "facetd_engine_batch_seconds",
+                "Time of a batch, engine and commit",
+                0.0005,
+                16,
+            ),
+            batch_faces: new.histogram("facetd_engine_batch_faces", "Faces of a batch", 1.0, 13),
+            commit_seconds: new.histogram("facetd_store_commit_seconds", "Time of a commit", 0.0005, 14),
+            store_bytes: new.gauge("facetd_store_bytes", "Size of the state directory on disk"),
+            store_dead_vectors_ratio: new.level(
+                "facetd_store_dead_vectors_ratio",
+                "Part of the vector files that is of faces erased or replaced, 0 to 1, highest of all collections; compaction \
+                 takes it to 0",
+            ),
+            store_compactions: new.counter(
+                "facetd_store_compactions_total",
+                "Collections whose files were rewritten without what was erased",
+            ),
+            store_suppressed_ids: new.gauge(
+                "facetd_store_suppressed_ids",
+                "Erased face_ids that may not come back; `facetd allow` lets one",
+            ),
+            published: new.counters("facetd_publish_records_total", "Records Kafka has acknowledged, by topic", "topic"),
+            publish_failures: new.counter(
                 "facetd_publish_failures_total",
                 "Records Kafka did not take; they stay in the outbox and are tried again",
             ),
-            outbox_entries: gauge("facetd_publish_outbox_entries", "Committed entries that are not published yet"),
-            device: gauges("facetd_model_device_info", "1 for the device the models run on", "device"),
-            ready: gauge("facetd_daemon_ready", "1 once the state is loaded and input is taken"),
-            registry,
+            outbox_entries: new.gauge("facetd_publish_outbox_entries", "Committed entries that are not published yet"),
+            device: new.gauges("facetd_model_device_info", "1 for the device the models run on", "device"),
+            ready: new.gauge("facetd_daemon_ready", "1 once the state is loaded and input is taken"),
+            registry: new.registry,
         };
-        metrics.register();
-        for reason in Reason::ALL {
-            metrics.rejected.with_label_values(&[reason.as_str()]);
-        }
-        for step in Step::ALL {
-            metrics.step_seconds.with_label_values(&[step.name()]);
-        }
+        metrics.show_zeros();
         metrics
     }
 
-    fn register(&self) {
-        let collectors: Vec<Box<dyn prometheus::core::Collector>> = vec![
-            Box::new(self.source_records.clone()),
-            Box::new(self.source_errors.clone()),
-            Box::new(self.source_queued_faces.clone()),
-            Box::new(self.source_paused.clone()),
-            Box::new(self.source_lag_records.clone()),
-            Box::new(self.rejected.clone()),
-            Box::new(self.duplicates.clone()),
-            Box::new(self.faces.clone()),
-            Box::new(self.clusters.clone()),
-            Box::new(self.collections.clone()),
-            Box::new(self.events.clone()),
-            Box::new(self.encoded.clone()),
-            Box::new(self.linked.clone()),
-            Box::new(self.affected.clone()),
-            Box::new(self.deferred.clone()),
-            Box::new(self.step_seconds.clone()),
-            Box::new(self.batch_seconds.clone()),
-            Box::new(self.batch_faces.clone()),
-            Box::new(self.commit_seconds.clone()),
-            Box::new(self.published.clone()),
-            Box::new(self.publish_failures.clone()),
-            Box::new(self.outbox_entries.clone()),
-            Box::new(self.device.clone()),
-            Box::new(self.ready.clone()),
-        ];
-        for collector in collectors {
-            self.registry.register(collector).expect("each metric is declared once, as a test proves");
+    /// Every series whose label is known is there from the start, so that its first increase is one.
+    fn show_zeros(&self) {
+        for reason in Reason::ALL {
+            self.rejected.with_label_values(&[reason.as_str()]);
+        }
+        for step in Step::ALL {
+            self.step_seconds.with_label_values(&[step.name()]);
+        }
+        for event_type in EventType::ALL {
+            self.events.with_label_values(&[event_type.name()]);
+        }
+        for cause in ["record", "expired", "api"] {
+            self.erased.0.with_label_values(&[cause]);
         }
     }
 
@@ -138,33 +226,51 @@ impl Default for Metrics {
     }
 }
 
-const DECLARED: &str = "names and labels are constants, as a test proves";
+const DECLARED: &str = "names and labels are constants, each declared once, as a test proves";
 
-fn counter(name: &str, help: &str) -> IntCounter {
-    IntCounter::new(name, help).expect(DECLARED)
+/// Makes metrics, each in the registry from its first moment.
+struct Declare {
+    registry: Registry,
 }
 
-fn counters(name: &str, help: &str, label: &str) -> IntCounterVec {
-    IntCounterVec::new(Opts::new(name, help), &[label]).expect(DECLARED)
-}
+impl Declare {
+    fn in_registry<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect(DECLARED);
+        self.registry.register(Box::new(metric.clone())).expect(DECLARED);
+        metric
+    }
 
-fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::new(name, help).expect(DECLARED)
-}
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.in_registry(IntCounter::new(name, help))
+    }
 
-fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
-    IntGaugeVec::new(Opts::new(name, help), &[label]).expect(DECLARED)
-}
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        self.in_registry(IntCounterVec::new(Opts::new(name, help), &[label]))
+    }
 
-/// Buckets from `first`, each twice the one before.
-fn histogram(name: &str, help: &str, first: f64, buckets: usize) -> Histogram {
-    let buckets = prometheus::exponential_buckets(first, 2.0, buckets).expect(DECLARED);
-    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect(DECLARED)
-}
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.in_registry(IntGauge::new(name, help))
+    }
 
-fn histograms(name: &str, help: &str, label: &str) -> HistogramVec {
-    let buckets = prometheus::exponential_buckets(0.0001, 2.0, 16).expect(DECLARED);
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label]).expect(DECLARED)
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.in_registry(IntGaugeVec::new(Opts::new(name, help), &[label]))
+    }
+
+    /// A gauge of what is not whole.
+    fn level(&self, name: &str, help: &str) -> Gauge {
+        self.in_registry(Gauge::new(name, help))
+    }
+
+    /// Buckets from `first`, each twice the one before.
+    fn histogram(&self, name: &str, help: &str, first: f64, buckets: usize) -> Histogram {
+        let buckets = prometheus::exponential_buckets(first, 2.0, buckets).expect(DECLARED);
+        self.in_registry(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, label: &str) -> HistogramVec {
+        let buckets = prometheus::exponential_buckets(0.0001, 2.0, 16).expect(DECLARED);
+        self.in_registry(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label]))
+    }
 }
 
 #[cfg(test)]
@@ -173,10 +279,22 @@ mod tests {
 
     #[test]
     fn every_metric_is_declared_once_with_a_help_text() {
-        let text = Metrics::new().text();
-        for name in ["facetd_source_records_total", "facetd_engine_step_seconds_bucket", "facetd_source_rejected_total"]
-        {
-            assert!(text.contains(name), "{name} is missing");
+        let metrics = Metrics::new();
+        metrics.erased.because_of(Cause::Expired).inc();
+        metrics.linked_refreshes.inc_by(2);
+        let text = metrics.text();
+        for sample in [
+            "facetd_source_records_total 0",
+            "facetd_engine_step_seconds_count{step=\"cluster\"} 0",
+            "facetd_source_rejected_total{reason=\"unknown_face\"} 0",
+            "facetd_engine_erased_faces_total{cause=\"expired\"} 1",
+            "facetd_engine_erased_faces_total{cause=\"record\"} 0",
+            "facetd_engine_linked_faces_total{why=\"arrival\"} 0",
+            "facetd_engine_linked_faces_total{why=\"refresh\"} 2",
+            "facetd_engine_events_total{type=\"settled\"} 0",
+            "facetd_engine_stale_oldest_seconds 0",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample} is missing");
         }
         assert!(text.lines().filter(|line| line.starts_with("# HELP")).all(|line| line.split(' ').count() > 4));
     }

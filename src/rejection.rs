@@ -39,10 +39,16 @@ pub enum Reason {
     BadTimestamp,
     /// `frame_id` is empty or too long.
     BadFrameId,
-    /// Erasing is asked for where it cannot be done.
-    UnsupportedErase,
-    /// The `face_id` is there already with another embedding.
-    ConflictingEmbedding,
+    /// Something is asked of a face that is not there.
+    UnknownFace,
+    /// Something is asked of a cluster that does not live.
+    UnknownCluster,
+    /// The face was erased, and its `face_id` may not come back until an operator allows it.
+    Suppressed,
+    /// The face was older than its collection keeps faces when it came.
+    Expired,
+    /// An operator's must-link and a cannot-link or a shared frame exclude each other.
+    Contradiction,
     /// There are as many collections as are allowed.
     CollectionLimit,
     /// The collection's home is another shard.
@@ -65,8 +71,11 @@ impl Reason {
         Reason::BadQuality,
         Reason::BadTimestamp,
         Reason::BadFrameId,
-        Reason::UnsupportedErase,
-        Reason::ConflictingEmbedding,
+        Reason::UnknownFace,
+        Reason::UnknownCluster,
+        Reason::Suppressed,
+        Reason::Expired,
+        Reason::Contradiction,
         Reason::CollectionLimit,
         Reason::WrongShard,
     ];
@@ -88,8 +97,11 @@ impl Reason {
             Reason::BadQuality => "bad_quality",
             Reason::BadTimestamp => "bad_timestamp",
             Reason::BadFrameId => "bad_frame_id",
-            Reason::UnsupportedErase => "unsupported_erase",
-            Reason::ConflictingEmbedding => "conflicting_embedding",
+            Reason::UnknownFace => "unknown_face",
+            Reason::UnknownCluster => "unknown_cluster",
+            Reason::Suppressed => "suppressed",
+            Reason::Expired => "expired",
+            Reason::Contradiction => "contradiction",
             Reason::CollectionLimit => "collection_limit",
             Reason::WrongShard => "wrong_shard",
         }
@@ -150,6 +162,8 @@ pub struct DeadLetter {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -158,5 +172,8 @@ mod tests {
             assert_eq!(reason as usize, place, "{reason} is listed out of order or twice");
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
+        let schema: Value = serde_json::from_str(include_str!("../schemas/dead-letter.schema.json")).unwrap();
+        let words: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(schema["properties"]["reason"]["enum"], serde_json::json!(words));
     }
 }

@@ -107,14 +107,27 @@ fn events_partition(topics: &Topics, faces: usize, interruption: Interruption) -
         }
         assert_eq!(event["sequence"], seen.len() as u64, "the sequence has a gap");
         *kinds.entry(event["type"].as_str().unwrap().to_string()).or_default() += 1;
-        let cluster = cluster_id(&event["cluster_id"]);
-        if let Some(face) = event["face_id"].as_str() {
-            assert_eq!(homes.insert(face.to_string(), cluster), None, "face {face} was applied twice");
-            let cause = (event["cause"]["partition"].as_i64().unwrap(), event["cause"]["offset"].as_i64().unwrap());
-            assert!(causes.insert(cause), "two faces came from record {cause:?}");
-        }
-        if event["type"] == "merged" {
-            assert_eq!(merged_into.insert(cluster_id(&event["merged"]["cluster_id"]), cluster), None);
+        let cluster = || cluster_id(&event["cluster_id"]);
+        match event["type"].as_str().unwrap() {
+            "created" | "joined" => {
+                let face = event["face_id"].as_str().unwrap();
+                assert_eq!(homes.insert(face.to_string(), cluster()), None, "face {face} was applied twice");
+                let cause = &event["cause"];
+                assert_eq!(cause["kind"], "record");
+                let cause = (cause["partition"].as_i64().unwrap(), cause["offset"].as_i64().unwrap());
+                assert!(causes.insert(cause), "two faces came from record {cause:?}");
+            }
+            "merged" => {
+                let merged = cluster_id(&event["merged"]["cluster_id"]);
+                assert_eq!(merged_into.insert(merged, cluster()), None, "cluster {merged} merged twice");
+            }
+            "split" | "left" => {
+                let face = event["face_id"].as_str().unwrap();
+                let home = homes.insert(face.to_string(), cluster_id(&event["into"]["cluster_id"]));
+                assert!(home.is_some(), "face {face} moved before it came");
+            }
+            "settled" => assert_eq!(event["faces"], homes.len(), "settled with other faces than have come"),
+            kind => panic!("no face was erased, and yet there is a {kind:?} event"),
         }
     }
     assert_eq!(homes.len(), faces, "not every face is in an event");

@@ -54,13 +54,7 @@ fn bad_records(too_large: usize) -> Vec<Bad> {
         Bad { reason: "empty_key", key: None, payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "bad_key", key: Some(b"\xff\xfe"), payload: Some(json(&embedding(1))), content_type: None },
         Bad { reason: "bad_key", key: Some(long_key), payload: Some(json(&embedding(1))), content_type: None },
-        Bad {
-            reason: "conflicting_embedding",
-            key: Some(b"good-0"),
-            payload: Some(json(&embedding(40))),
-            content_type: None,
-        },
-        Bad { reason: "unsupported_erase", key: Some(b"good-0"), payload: None, content_type: None },
+        Bad { reason: "unknown_face", key: Some(b"nobody"), payload: None, content_type: None },
     ]
 }
 

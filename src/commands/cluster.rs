@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use facetd::config::{Config, Model};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
-use facetd::engine::faces::nodes;
-use facetd::engine::{Batch, Engine, Observer, Step};
+use facetd::engine::changes::{Batch, Request};
+use facetd::engine::{Engine, Observer, Step};
 use facetd::face::{ClusterId, Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
 use facetd::features::{Features, write_labels};
 use facetd::model::Device;
@@ -63,20 +63,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         features.dimension()
     );
 
-    let mut engine = Engine::new(&ShardSettings::new(&config, &artefact).engine, model);
+    let settings = ShardSettings::new(&config, &artefact).engine(&config.collections.default);
+    let mut engine = Engine::new(&settings, model);
     let faces = features.rows().enumerate().map(|(row, values)| face(row, values, dimension));
     let faces = faces.collect::<anyhow::Result<Vec<Face>>>()?;
     let mut progress = Progress(super::progress_bar(Step::ALL.len(), "{bar:30} {msg} {elapsed}"));
     progress.0.set_message("clustering");
-    engine.apply(Batch { faces, refresh_budget: 0, now: Timestamp(0) }, &mut progress)?;
+    let requests = faces.into_iter().map(Request::Face).collect();
+    engine.apply(Batch { requests, ..Batch::default() }, &mut progress)?;
+    // With an approximate index some were met only by those who came later.
+    while engine.has_work(Timestamp::default()) {
+        engine.apply(Batch { refresh_budget: usize::MAX, idle: true, ..Batch::default() }, &mut ())?;
+    }
     progress.0.finish_and_clear();
 
     // Numbered in order of first appearance: ids of the clusters that merged away leave no gaps.
     let mut numbers: HashMap<ClusterId, usize> = HashMap::new();
-    let labels: Vec<usize> = nodes(0..engine.len())
-        .map(|node| {
+    let clusters = engine.faces().live().filter_map(|node| engine.clusters().book().cluster_of(node));
+    let labels: Vec<usize> = clusters
+        .map(|cluster| {
             let next = numbers.len();
-            *numbers.entry(engine.clusters().cluster_of(node)).or_insert(next)
+            *numbers.entry(cluster).or_insert(next)
         })
         .collect();
     write_labels(&arguments.labels, &labels)?;

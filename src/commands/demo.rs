@@ -13,6 +13,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use facetd::config::Config;
 use facetd::daemon::Daemon;
+use facetd::engine::event::EventType;
 use facetd::evaluate::evaluate;
 use facetd::face::{ClusterId, FaceId};
 use facetd::reader::EventReader;
@@ -195,13 +196,13 @@ fn report(reader: &EventReader, labels: &[u32], seconds: f64) -> anyhow::Result<
             reader.cluster_of(COLLECTION, &face).with_context(|| format!("face {face} is in no event"))
         })
         .collect::<anyhow::Result<_>>()?;
-    let counts = reader.counts;
-    ensure!(counts.created + counts.joined == labels.len(), "some faces were applied twice: {counts:?}");
+    let counts = &reader.counts;
+    let arrived = counts.of(EventType::Created) + counts.of(EventType::Joined);
+    ensure!(arrived == labels.len(), "some faces were applied twice: {counts:?}");
     println!("{}", evaluate(labels, &clusters)?);
-    println!(
-        "events: {} created, {} joined, {} merged, {} repeated",
-        counts.created, counts.joined, counts.merged, counts.repeated
-    );
+    let by_type: Vec<String> =
+        EventType::ALL.iter().map(|&kind| format!("{} {}", counts.of(kind), kind.name())).collect();
+    println!("events: {}, {} repeated", by_type.join(", "), counts.repeated);
     println!(
         "all {} faces applied exactly once, in {seconds:.1} s ({:.0} faces/s)",
         labels.len(),

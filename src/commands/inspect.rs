@@ -47,11 +47,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn stats(store: &Store) -> anyhow::Result<()> {
     let contents = store.contents()?;
     let collections = contents.collections.iter().map(|(name, restored)| {
-        let living = restored.clusters.iter().filter(|cluster| cluster.merged_into.is_none());
+        let living = restored.clusters.iter().filter(|cluster| cluster.lives());
         let value = json!({
             "faces": restored.faces.len(),
             "clusters": living.count(),
-            "events": restored.sequence,
+            "constraints": restored.constraints.len(),
+            "events": restored.counters.sequence,
+            "settled": restored.counters.settled == restored.counters.sequence,
         });
         (name.to_string(), value)
     });
@@ -60,6 +62,7 @@ fn stats(store: &Store) -> anyhow::Result<()> {
         "state_uuid": store.state_uuid(),
         "collections": collections.collect::<serde_json::Map<_, _>>(),
         "positions": positions.collect::<serde_json::Map<_, _>>(),
+        "suppressed": store.suppressed_count(),
         "unpublished": store.outbox().len(),
     });
     println!("{stats:#}");
@@ -93,6 +96,8 @@ fn cluster(store: &Store, collection: &CollectionName, id: ClusterId) -> anyhow:
         "merged_into": cluster.merged_into,
         "size": cluster.size,
         "version": cluster.version,
+        "pinned": cluster.pinned,
+        "name": cluster.name,
     });
     println!("{shown:#}");
     Ok(())
@@ -104,7 +109,8 @@ fn faces(store: &Store, collection: &CollectionName) -> anyhow::Result<()> {
     let restored = restored.with_context(|| format!("there is no collection {collection}"))?;
     let mut out = std::io::stdout().lock();
     for face in restored.faces {
-        writeln!(out, "{}\t{}", face.id, store.living_cluster(collection, face.home)?.id)?;
+        let record = face.record;
+        writeln!(out, "{}\t{}", record.id, store.living_cluster(collection, record.home)?.id)?;
     }
     Ok(())
 }

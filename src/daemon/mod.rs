@@ -8,8 +8,11 @@
 //! Three threads and a listener, one signal to stop. A thread that ends, well or not, stops the
 //! others; the first error is what the daemon ends with.
 
+mod gauges;
 pub mod pipeline;
+pub mod settings;
 pub mod shard;
+mod sorting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

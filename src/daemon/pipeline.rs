@@ -1,7 +1,8 @@
 //! The engine's thread: records from the queue into batches, batches into the shard.
 //!
 //! A batch closes when it is full or when it has waited long enough since its first record; it is
-//! one commit. After each commit the publisher hears of it.
+//! one commit. After each commit the publisher hears of it. When no record comes, what had to wait
+//! (refreshes, large components, what expires) has its turn, a little at a time.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
@@ -15,6 +16,8 @@ use crate::source::{Intake, Lag, Receiver};
 
 /// How long to wait for a first record before looking whether a stop was asked for.
 const IDLE: Duration = Duration::from_millis(50);
+/// How long no record may come before the moment counts as a quiet one.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// Entries the outbox may hold before no more are added: a slow stage slows the one before it.
 const MOST_UNPUBLISHED: i64 = 100_000;
@@ -42,17 +45,24 @@ impl Pipeline {
     /// batch at hand; what is still queued is in Kafka and is read again at the next start.
     pub fn run(&mut self, shutdown: &Shutdown) -> Result<(), ShardError> {
         self.lag.positions(self.shard.positions());
+        // Something may be left to do from before.
+        let mut busy = true;
         while !shutdown.is_requested() {
             if self.metrics.outbox_entries.get() > MOST_UNPUBLISHED {
                 // The brokers take nothing: the queue fills and the consumer pauses.
                 std::thread::sleep(IDLE);
                 continue;
             }
-            let batch = match self.gather(shutdown) {
+            let batch = match self.gather(if busy { QUIET } else { IDLE }, shutdown) {
                 Gathered::Batch(batch) => batch,
-                Gathered::Nothing => continue,
+                Gathered::Nothing => {
+                    busy = self.shard.idle(now())?;
+                    let _ = self.committed.try_send(());
+                    continue;
+                }
                 Gathered::End => return Ok(()),
             };
+            busy = true;
             self.metrics.batch_faces.observe(batch.len() as f64);
             let timer = self.metrics.batch_seconds.start_timer();
             self.shard.apply(batch, now())?;
@@ -64,8 +74,8 @@ impl Pipeline {
         Ok(())
     }
 
-    fn gather(&self, shutdown: &Shutdown) -> Gathered {
-        let first = match self.queue.receive(IDLE) {
+    fn gather(&self, patience: Duration, shutdown: &Shutdown) -> Gathered {
+        let first = match self.queue.receive(patience) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
             Err(RecvTimeoutError::Disconnected) => return Gathered::End,

@@ -1,22 +1,34 @@
 //! The engines of a state directory and the store they share: a batch of records in, a commit out.
 //!
-//! Synchronous and without Kafka, so that tests and benches drive what the daemon drives.
+//! Synchronous and without Kafka, so that tests, benches and the commands that work on a stopped
+//! state drive what the daemon drives.
+//!
+//! Collections share the refresh budget of a batch evenly, whoever's records fill it: a flood in one
+//! does not keep another from settling. In a quiet moment they take turns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::cluster::Change;
-use crate::engine::index::{HnswParameters, IndexKind};
-use crate::engine::{Batch, Changes, Engine, EngineError, EngineSettings, Observer, Outcome, Step};
-use crate::face::{CollectionName, Face, Offset, Partition, Timestamp};
+use super::gauges::Gauges;
+use super::sorting::{Requests, Sorting};
+use crate::engine::changes::{Batch, Changes, Outcome, Request};
+use crate::engine::event::{Cause, Change};
+use crate::engine::{Engine, EngineError, Observer, Step};
+use crate::face::{CollectionName, Offset, Partition, Timestamp};
 use crate::metrics::Metrics;
-use crate::model::{Artefact, FaceTransformer};
-use crate::rejection::{Reason, Rejection};
-use crate::source::{Content, FaceRejected, Intake, Record};
-use crate::store::{self, CollectionCommit, Commit, Outbox, Store, StoreError};
-use crate::view::View;
+use crate::model::FaceTransformer;
+use crate::source::{FaceRejected, Intake};
+use crate::store::{CollectionCommit, Commit, FaceKey, Outbox, Store, StoreError};
+use crate::view::{Home, View};
+
+pub use super::settings::ShardSettings;
+
+/// Faces refreshed at once in a quiet moment: who arrives meanwhile waits for no more than these.
+const REFRESHED_WHEN_IDLE: usize = 256;
+/// Collections without a record in a batch that are given a share of its refresh budget.
+const OTHERS_REFRESHED: usize = 16;
 
 /// Why a batch could not be applied. The shard is then to be dropped and opened again.
 #[derive(Debug, thiserror::Error)]
@@ -27,36 +39,6 @@ pub enum ShardError {
     Store(#[from] StoreError),
 }
 
-/// How a shard works.
-#[derive(Debug, Clone)]
-pub struct ShardSettings {
-    pub engine: EngineSettings,
-    pub model: store::Model,
-    pub max_collections: usize,
-    /// Affected faces scored again for each newcomer.
-    pub refresh_per_face: usize,
-}
-
-impl ShardSettings {
-    pub fn new(config: &crate::config::Config, artefact: &Artefact) -> ShardSettings {
-        let engine = &config.engine;
-        let index = match engine.index {
-            crate::config::Index::Exact => IndexKind::Exact,
-            crate::config::Index::Hnsw => IndexKind::Hnsw(HnswParameters {
-                connections: engine.hnsw_connections,
-                ef_construction: engine.hnsw_ef_construction,
-                ef_search: engine.hnsw_ef_search,
-            }),
-        };
-        ShardSettings {
-            engine: EngineSettings { index, merging: artefact.merging.clone() },
-            model: store::Model { fingerprint: artefact.fingerprint.clone(), dimension: artefact.shape.dimension },
-            max_collections: config.collections.max,
-            refresh_per_face: engine.refresh_per_face,
-        }
-    }
-}
-
 /// Engines and their store.
 pub struct Shard {
     settings: ShardSettings,
@@ -64,14 +46,18 @@ pub struct Shard {
     store: Store,
     engines: BTreeMap<CollectionName, Engine>,
     positions: BTreeMap<Partition, Offset>,
+    /// The collection that had its turn last.
+    turn: Option<CollectionName>,
     view: Arc<View>,
     metrics: Arc<Metrics>,
+    gauges: Gauges,
 }
 
-/// What is left to tell of an applied batch.
-#[derive(Debug, Default)]
-pub struct Applied {
-    pub outbox_entries: usize,
+/// What is asked of one collection in a batch.
+struct Work {
+    requests: Vec<Request>,
+    refresh_budget: usize,
+    idle: bool,
 }
 
 impl Shard {
@@ -84,21 +70,32 @@ impl Shard {
         metrics: Arc<Metrics>,
     ) -> Result<Shard, ShardError> {
         let store = Store::open(path, &settings.model)?;
-        let contents = store.contents()?;
         let mut engines = BTreeMap::new();
-        for (name, restored) in contents.collections {
+        for name in store.collections().cloned().collect::<Vec<_>>() {
             let started = Instant::now();
-            let engine = Engine::restore(&settings.engine, model.clone(), restored)?;
-            tracing::info!(collection = %name, faces = engine.len(), seconds = started.elapsed().as_secs_f64(), "restored");
-            view.show(&name, &engine);
-            metrics.faces.add(engine.len() as i64);
-            let living = engine.clusters().records().iter().filter(|cluster| cluster.merged_into.is_none());
-            metrics.clusters.add(living.count() as i64);
+            // One after the other, so that no two are in memory twice.
+            let restored = store.restored(&name)?;
+            let engine = Engine::restore(&settings.engine(&name), model.clone(), restored)?;
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!(collection = %name, faces = engine.len(), seconds, "restored");
+            show(&view, &name, &engine);
             engines.insert(name, engine);
         }
-        metrics.collections.set(engines.len() as i64);
         metrics.outbox_entries.set(store.outbox().len() as i64);
-        Ok(Shard { settings, model, store, engines, positions: contents.positions, view, metrics })
+        let positions = store.outbox().durable().positions;
+        let mut shard = Shard {
+            settings,
+            model,
+            store,
+            engines,
+            positions,
+            turn: None,
+            view,
+            gauges: Gauges::new(metrics.clone()),
+            metrics,
+        };
+        shard.gauges.show(&shard.engines, &shard.store, Timestamp::default());
+        Ok(shard)
     }
 
     pub fn state_uuid(&self) -> &str {
@@ -107,6 +104,10 @@ impl Shard {
 
     pub fn outbox(&self) -> Outbox {
         self.store.outbox()
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// For each partition, the offset of the first record that is not applied yet.
@@ -119,10 +120,11 @@ impl Shard {
     }
 
     /// Applies records of the input, in the order they were read, as one commit: each is applied,
-    /// ignored as a duplicate or written to the outbox as a dead letter.
-    pub fn apply(&mut self, records: Vec<Intake>, now: Timestamp) -> Result<Applied, ShardError> {
+    /// ignored because it is so already, or written to the outbox as a dead letter.
+    pub fn apply(&mut self, records: Vec<Intake>, now: Timestamp) -> Result<(), ShardError> {
         let mut commit = Commit { now, ..Commit::default() };
-        let mut sorted: BTreeMap<CollectionName, Sorted> = BTreeMap::new();
+        let refresh_budget = records.len() * self.settings.refresh_per_face;
+        let mut sorting = Sorting::new(&self.engines, &self.store, self.settings.max_collections);
         for Intake { record, content } in records {
             let next = record.place.offset.next();
             if self.positions.get(&record.place.partition).is_some_and(|&position| next <= position) {
@@ -131,108 +133,125 @@ impl Shard {
             }
             self.positions.insert(record.place.partition, next);
             commit.positions.insert(record.place.partition, next);
-            match self.admit(content, &sorted) {
-                Ok(Admitted { collection, face }) => {
-                    let entry = sorted.entry(collection).or_default();
-                    entry.records.push(record);
-                    entry.faces.push(face);
-                }
-                Err(rejection) => commit.dead_letters.push(FaceRejected { record, rejection }.report(&self.metrics)),
+            if let Some(rejected) = sorting.take(record, content, &self.metrics) {
+                commit.dead_letters.push(rejected.report(&self.metrics));
             }
         }
-        for (collection, Sorted { records, faces }) in sorted {
-            let mut changes = self.apply_to(&collection, faces, now)?;
+        let asked = sorting.finish();
+
+        let others = self.unsettled(now).into_iter().filter(|name| !asked.contains_key(name));
+        let others: Vec<CollectionName> = others.take(OTHERS_REFRESHED).collect();
+        let share = refresh_budget.div_ceil((asked.len() + others.len()).max(1));
+        for (collection, Requests { records, requests }) in asked {
+            let work = Work { requests, refresh_budget: share, idle: false };
+            let mut changes = self.apply_to(&collection, work, now)?;
             for (record, outcome) in records.into_iter().zip(std::mem::take(&mut changes.outcomes)) {
                 match outcome {
-                    Outcome::Added(_) => {}
                     Outcome::Duplicate => self.metrics.duplicates.inc(),
+                    Outcome::Replaced => self.metrics.replaced.inc(),
                     Outcome::Rejected(rejection) => {
                         commit.dead_letters.push(FaceRejected { record, rejection }.report(&self.metrics));
                     }
+                    Outcome::Erased(_) => {
+                        // Also of a face that came in this very batch, of which no event tells.
+                        let id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+                        let face = id.and_then(|id| crate::face::FaceId::new(id).ok());
+                        commit.suppress.extend(face.map(|face| FaceKey { collection: collection.clone(), face }));
+                    }
+                    Outcome::Added | Outcome::Done => {}
                 }
             }
             commit.collections.push(CollectionCommit { collection, changes });
         }
-        self.commit(&commit)?;
-        Ok(self.tell(&commit))
-    }
-
-    /// Whether a record's face may go to its collection.
-    fn admit(&self, content: Content, sorted: &BTreeMap<CollectionName, Sorted>) -> Result<Admitted, Rejection> {
-        let (collection, face) = match content {
-            Content::Face { collection, face } => (collection, face),
-            Content::Rejected(rejection) => return Err(rejection),
-        };
-        let known = self.engines.contains_key(&collection) || sorted.contains_key(&collection);
-        let started = sorted.keys().filter(|name| !self.engines.contains_key(name)).count();
-        if !known && self.engines.len() + started >= self.settings.max_collections {
-            let most = self.settings.max_collections;
-            let detail = format!("there are {most} collections already; raise collections.max");
-            return Err(Rejection { reason: Reason::CollectionLimit, detail });
+        for collection in others {
+            let work = Work { requests: Vec::new(), refresh_budget: share, idle: false };
+            let changes = self.apply_to(&collection, work, now)?;
+            self.turn = Some(collection.clone());
+            commit.collections.push(CollectionCommit { collection, changes });
         }
-        Ok(Admitted { collection, face })
+        self.commit(commit)
     }
 
-    fn apply_to(
+    /// Applies what an operator asks of a collection, as one commit. Answers each in its order.
+    pub fn operate(
         &mut self,
         collection: &CollectionName,
-        faces: Vec<Face>,
+        requests: Vec<Request>,
         now: Timestamp,
-    ) -> Result<Changes, ShardError> {
+    ) -> Result<Vec<Outcome>, ShardError> {
+        let mut changes = self.apply_to(collection, Work { requests, refresh_budget: 0, idle: false }, now)?;
+        let outcomes = std::mem::take(&mut changes.outcomes);
+        let collections = vec![CollectionCommit { collection: collection.clone(), changes }];
+        self.commit(Commit { collections, now, ..Commit::default() })?;
+        Ok(outcomes)
+    }
+
+    /// Lets faces that were erased come back.
+    pub fn allow(&mut self, faces: Vec<FaceKey>, now: Timestamp) -> Result<(), ShardError> {
+        self.commit(Commit { allow: faces, now, ..Commit::default() })
+    }
+
+    /// Uses a quiet moment: one collection with something left to do goes on with it. False: none has.
+    pub fn idle(&mut self, now: Timestamp) -> Result<bool, ShardError> {
+        let Some(collection) = self.unsettled(now).into_iter().next() else {
+            self.gauges.show(&self.engines, &self.store, now);
+            return Ok(false);
+        };
+        self.turn = Some(collection.clone());
+        let work = Work { requests: Vec::new(), refresh_budget: REFRESHED_WHEN_IDLE, idle: true };
+        let changes = self.apply_to(&collection, work, now)?;
+        self.commit(Commit { collections: vec![CollectionCommit { collection, changes }], now, ..Commit::default() })?;
+        Ok(true)
+    }
+
+    /// The collections with something left to do, from the one whose turn is next.
+    fn unsettled(&self, now: Timestamp) -> Vec<CollectionName> {
+        let turn = |name: &&CollectionName| Some(*name) > self.turn.as_ref();
+        let busy = self.engines.iter().filter(|(_, engine)| engine.has_work(now)).map(|(name, _)| name);
+        let (after, before): (Vec<_>, Vec<_>) = busy.partition(turn);
+        after.into_iter().chain(before).cloned().collect()
+    }
+
+    fn apply_to(&mut self, collection: &CollectionName, work: Work, now: Timestamp) -> Result<Changes, ShardError> {
         let engine = self.engines.entry(collection.clone()).or_insert_with(|| {
             tracing::info!(%collection, "new collection");
-            Engine::new(&self.settings.engine, self.model.clone())
+            Engine::new(&self.settings.engine(collection), self.model.clone())
         });
-        let refresh_budget = faces.len() * self.settings.refresh_per_face;
+        let Work { requests, refresh_budget, idle } = work;
         let mut observer = StepTimer { metrics: &self.metrics, since: Instant::now() };
-        Ok(engine.apply(Batch { faces, refresh_budget, now }, &mut observer)?)
+        Ok(engine.apply(Batch { requests, refresh_budget, idle, now }, &mut observer)?)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), ShardError> {
+    /// Writes a batch, then tells what it changed: readers and metrics see only what is committed.
+    fn commit(&mut self, mut commit: Commit) -> Result<(), ShardError> {
+        for CollectionCommit { collection, changes } in &commit.collections {
+            let erased = changes.events.iter().filter_map(|event| match &event.change {
+                Change::Erased { face, .. } if event.cause != Cause::Expired => Some(face.clone()),
+                _ => None,
+            });
+            commit.suppress.extend(erased.map(|face| FaceKey { collection: collection.clone(), face }));
+        }
         let timer = self.metrics.commit_seconds.start_timer();
-        self.store.commit(commit)?;
+        self.store.commit(&commit)?;
         timer.observe_duration();
-        Ok(())
-    }
-
-    /// What is committed may be seen: by readers and in the metrics.
-    fn tell(&self, commit: &Commit) -> Applied {
-        let metrics = &self.metrics;
-        let mut applied = Applied { outbox_entries: commit.dead_letters.len() };
         for CollectionCommit { collection, changes } in &commit.collections {
             self.view.update(collection, changes);
-            metrics.faces.add(changes.added.len() as i64);
-            metrics.encoded.inc_by(changes.work.encoded as u64);
-            metrics.linked.inc_by(changes.work.linked as u64);
-            metrics.affected.inc_by(changes.work.affected as u64);
-            metrics.deferred.inc_by(changes.work.deferred as u64);
-            for event in &changes.events {
-                metrics.events.with_label_values(&[event.change.name()]).inc();
-                match event.change {
-                    Change::Created { .. } => metrics.clusters.inc(),
-                    Change::Joined { .. } => {}
-                    Change::Merged { .. } => metrics.clusters.dec(),
-                }
-            }
-            applied.outbox_entries += changes.events.len();
         }
-        metrics.collections.set(self.engines.len() as i64);
-        metrics.outbox_entries.add(applied.outbox_entries as i64);
-        applied
+        self.gauges.count(&commit);
+        for collection in self.store.needs_compaction() {
+            self.store.compact(&collection)?;
+            self.metrics.store_compactions.inc();
+            tracing::info!(%collection, "compacted the vector file");
+        }
+        self.gauges.show_now_and_then(&self.engines, &self.store, commit.now);
+        Ok(())
     }
 }
 
-/// A batch's faces of one collection, and the records they came in.
-#[derive(Default)]
-struct Sorted {
-    records: Vec<Record>,
-    faces: Vec<Face>,
-}
-
-/// A face and where it goes.
-struct Admitted {
-    collection: CollectionName,
-    face: Face,
+fn show(view: &View, name: &CollectionName, engine: &Engine) {
+    let book = engine.clusters().book();
+    let home = |node| Some(Home { face: engine.faces().id(node).clone(), home: book.seat(node)?.home });
+    view.show(name, engine.faces().live().filter_map(home), book.records());
 }
 
 /// Gives the engine's steps the clock it has not.

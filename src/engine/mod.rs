@@ -1,35 +1,47 @@
-//! The engine: a batch of faces in, changes of clusters out. One a collection, with one door,
+//! The engine: a batch of requests in, changes of clusters out. One a collection, with one door,
 //! [`Engine::apply`].
 //!
 //! Plain synchronous code: no tokio, no Kafka, no clock and no chance. Time and the refresh budget
-//! arrive with the batch, so a test, the batch command and the daemon drive the very same engine:
-//! `facetd cluster` is one batch that holds every face.
+//! arrive with the batch, which may be empty, so a test, the batch command and the daemon drive the
+//! very same engine: `facetd cluster` is one batch that holds every face.
 //!
-//! A batch walks five steps, each a file: [`index`] → [`graph`] → [`encode`] → [`link`] → [`cluster`].
+//! A batch walks five steps: [`index`] → [`graph`] → [`encode`] → [`link`] → [`cluster`]. Before them
+//! [`intake`] sorts out what is asked, between them [`scoring`] decides who is scored: the newcomers,
+//! and of the faces they made stale ([`refresh`]) as many as the budget allows. The others wait; once
+//! none does, the collection is settled, and its clusters are those of the batch pipeline.
+//!
 //! Cost of a batch of b faces: b inserts and searches, RE for the newcomers and those whose first
-//! `hop2` they entered, LP for the newcomers and at most `refresh_budget` of those affected.
+//! `hop2` they entered, LP for the newcomers and at most `refresh_budget` stale faces, and the merging
+//! rule on the components in which a linkage changed.
 
+pub mod changes;
 pub mod cluster;
 pub mod encode;
+pub mod event;
 pub mod faces;
 pub mod graph;
 pub mod index;
+mod intake;
 pub mod link;
+pub mod merging;
+mod refresh;
+pub mod retention;
+mod scoring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use crate::face::{ClusterId, Embedding, Face, FaceId, NodeId, Timestamp};
-use crate::model::artefact::Merging;
+use crate::face::{Arrival, Embedding, FaceId, NodeId, Timestamp};
 use crate::model::{FaceTransformer, ModelError};
-use crate::rejection::{Reason, Rejection};
-use cluster::{Cluster, Clusters, Event, Newcomer};
-use faces::{Faces, nodes};
-use graph::{Affected, Graph};
+use changes::{Batch, Changes, Counters, FaceRecord, KeptFace, KeptLinkage, KeptLinkages, NewVector, Restored, Work};
+use cluster::{Book, ClusterSettings, Clusters, Home, Mode, RestoredClusters};
+use event::Cause;
+use faces::{Faces, Known, NewFace};
+use graph::Graph;
 use index::{Index, IndexKind};
-use link::Scored;
+use link::{Linkage, Scored};
+use refresh::StaleFaces;
+use retention::{Ages, Retention};
 
 /// Why a batch could not be applied. The engine is then unusable: its memory may be ahead of the
 /// store, so the caller starts again from what was committed.
@@ -45,59 +57,8 @@ pub enum EngineError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineSettings {
     pub index: IndexKind,
-    pub merging: Merging,
-}
-
-/// What is applied at once.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    pub faces: Vec<Face>,
-    /// How many affected faces may be scored again beside the newcomers.
-    pub refresh_budget: usize,
-    /// When the batch is applied.
-    pub now: Timestamp,
-}
-
-/// What became of a face of a batch.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    Added(NodeId),
-    /// The same id with the same embedding is there already: nothing to do.
-    Duplicate,
-    Rejected(Rejection),
-}
-
-/// A face that the batch added, as the store keeps it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AddedFace {
-    pub node: NodeId,
-    pub face: Face,
-    pub home: ClusterId,
-    pub arrived_at: Timestamp,
-}
-
-/// Everything a batch changed. What the store writes is in here and nothing else.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// One for each face of the batch, in its order.
-    pub outcomes: Vec<Outcome>,
-    pub added: Vec<AddedFace>,
-    /// Each replaces what was known of that face's linkages.
-    pub scored: Vec<Scored>,
-    pub clusters: Vec<Cluster>,
-    pub events: Vec<Event>,
-    pub work: Work,
-}
-
-/// How much a batch had to do.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
-    pub encoded: usize,
-    pub linked: usize,
-    /// Faces whose neighbourhood a newcomer entered.
-    pub affected: usize,
-    /// Of those, how many the budget left unscored.
-    pub deferred: usize,
+    pub clusters: ClusterSettings,
+    pub retention: Retention,
 }
 
 /// The steps of a batch, for those who time them.
@@ -136,33 +97,37 @@ impl Observer for () {
     fn finished(&mut self, _step: Step) {}
 }
 
-/// A face as the store kept it.
-#[derive(Debug, Clone)]
-pub struct RestoredFace {
-    pub id: FaceId,
-    pub embedding: Embedding,
-    pub home: ClusterId,
-}
-
-/// What an engine goes on from.
-#[derive(Debug, Default)]
-pub struct Restored {
-    /// By node.
-    pub faces: Vec<RestoredFace>,
-    /// By id from 1.
-    pub clusters: Vec<Cluster>,
-    /// Sequence of the last event.
-    pub sequence: u64,
-}
-
 /// The faces of one collection, kept clustered.
 pub struct Engine {
     model: Arc<dyn FaceTransformer>,
-    merging: Merging,
     faces: Faces,
+    ages: Ages,
     index: Box<dyn Index>,
     graph: Graph,
+    stale: StaleFaces,
     clusters: Clusters,
+    /// The last arrival given.
+    arrival: u64,
+    /// The latest time a batch came with: time does not run backwards here.
+    now: Timestamp,
+    ledger: Ledger,
+}
+
+/// What the batch at hand touched, to be told at its end as it is then.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Faces that came or were replaced and are on their way into index and graph.
+    arriving: BTreeSet<NodeId>,
+    faces: BTreeSet<NodeId>,
+    vectors: BTreeSet<NodeId>,
+    linkages: BTreeMap<NodeId, Vec<Linkage>>,
+    gone_nodes: BTreeSet<NodeId>,
+    gone_ids: BTreeSet<FaceId>,
+    /// Faces that were there and whose `g` is to be written anew.
+    encode: BTreeSet<NodeId>,
+    /// Why a face is to be scored again, where the batch itself is why.
+    causes: BTreeMap<NodeId, Cause>,
+    work: Work,
 }
 
 impl Engine {
@@ -170,124 +135,148 @@ impl Engine {
         let shape = model.shape();
         Engine {
             model,
-            merging: settings.merging.clone(),
             faces: Faces::new(shape.dimension),
+            ages: Ages::new(settings.retention),
             index: settings.index.build(),
             graph: Graph::new(shape.hop1, shape.hop2),
-            clusters: Clusters::restore(Vec::new(), Vec::new(), 0),
+            stale: StaleFaces::default(),
+            clusters: Clusters::new(settings.clusters.clone()),
+            arrival: 0,
+            now: Timestamp::default(),
+            ledger: Ledger::default(),
         }
     }
 
-    /// An engine that goes on from what a store kept: clusters as they were, index, neighbourhoods
-    /// and `g` computed anew. n inserts and searches, n rows of RE.
+    /// An engine that goes on from what a store kept: clusters and linkages as they were; index,
+    /// neighbourhoods and `g` computed anew, so every face is stale. n inserts and searches, n rows of RE.
     pub fn restore(
         settings: &EngineSettings,
         model: Arc<dyn FaceTransformer>,
         restored: Restored,
     ) -> Result<Engine, EngineError> {
         let mut engine = Engine::new(settings, model);
-        let mut homes = Vec::with_capacity(restored.faces.len());
-        for face in restored.faces {
-            engine.faces.add(face.id, &face.embedding);
-            homes.push(face.home);
+        let Restored { faces, linkages, clusters, constraints, counters } = restored;
+        engine.arrival = counters.arrival;
+        let mut nodes: BTreeMap<Arrival, NodeId> = BTreeMap::new();
+        let mut homes = Vec::with_capacity(faces.len());
+        for changes::RestoredFace { node, record, embedding } in faces {
+            nodes.insert(record.arrival, node);
+            homes.push(Home { node, home: record.home, home_version: record.home_version });
+            engine.faces.add_at(node, NewFace { embedding: &embedding, known: known(record) });
+            engine.ages.add(node, &engine.faces);
+            engine.ledger.arriving.insert(node);
         }
-        engine.clusters = Clusters::restore(restored.clusters, homes, restored.sequence);
-        engine.admit(0, &mut ());
-        let all: Vec<NodeId> = nodes(0..engine.faces.len()).collect();
+        let kept = |kept: KeptLinkages| {
+            // Candidates that were erased or replaced are found by nobody.
+            let linkages = kept.linkages.iter().filter_map(|linkage| {
+                Some(Linkage { candidate: *nodes.get(&linkage.candidate)?, probability: linkage.probability })
+            });
+            Scored { node: kept.node, linkages: linkages.collect() }
+        };
+        let linkages = linkages.into_iter().map(kept).collect();
+        let book = Book::restore(clusters, homes.into_iter(), &counters);
+        let restored = RestoredClusters { book, linkages, constraints };
+        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, restored);
+
+        engine.admit(&mut ());
+        let all: Vec<NodeId> = engine.faces.live().collect();
         encode::encode(engine.model.as_ref(), &engine.graph, &mut engine.faces, &all)?;
+        for node in all {
+            engine.stale.mark(node, 0.0, false, engine.now);
+        }
+        engine.ledger = Ledger::default();
         Ok(engine)
     }
 
-    /// Adds a batch of faces and says all that it changed. After an error the engine is not to be
-    /// used any more.
+    /// Applies a batch and says all that it changed. After an error the engine is not to be used any more.
     pub fn apply(&mut self, batch: Batch, observer: &mut dyn Observer) -> Result<Changes, EngineError> {
-        let Batch { faces, refresh_budget, now } = batch;
-        let first_new = self.faces.len();
-        if first_new + faces.len() > u32::MAX as usize {
-            return Err(EngineError::Full(first_new));
+        let Batch { requests, refresh_budget, idle, now } = batch;
+        if self.faces.len() + requests.len() > u32::MAX as usize {
+            return Err(EngineError::Full(self.faces.len()));
         }
-        let Admission { outcomes, newcomers } = self.take_in(faces);
-        if newcomers.is_empty() {
-            return Ok(Changes { outcomes, ..Changes::default() });
+        self.now = self.now.max(now);
+        self.expire(&requests);
+        let outcomes = requests.into_iter().map(|request| self.take_in(request)).collect();
+        self.admit(observer);
+        self.score(refresh_budget, idle, observer)?;
+        self.clusters.step(&self.faces, Mode { idle, fresh: self.stale.is_empty() });
+        // Only in a quiet moment: in a steady stream every batch would end with one.
+        if idle && self.is_settled() && !self.has_told_so() {
+            self.clusters.book_mut().settle(self.faces.len(), Cause::Refresh);
         }
-
-        let affected = self.admit(first_new, observer);
-        let refreshed = nearest_affected(&affected, refresh_budget);
-
-        let mut to_encode: Vec<NodeId> = nodes(first_new..self.faces.len()).collect();
-        to_encode.extend(affected.iter().filter(|(_, how)| how.enhanced_is_stale).map(|(&node, _)| node));
-        encode::encode(self.model.as_ref(), &self.graph, &mut self.faces, &to_encode)?;
-        observer.finished(Step::Encode);
-
-        let mut to_link: Vec<NodeId> = nodes(first_new..self.faces.len()).collect();
-        to_link.extend(&refreshed);
-        let scored = link::link(self.model.as_ref(), &self.graph, &self.faces, &to_link)?;
-        observer.finished(Step::Link);
-
-        // A newcomer's links are its own doing, an affected face's that of the nearest newcomer.
-        let cause = |node: NodeId| {
-            let newcomer = affected.get(&node).map_or(node, |how| how.newcomer);
-            newcomers[newcomer.index() - first_new].place
-        };
-        let links = cluster::links(&self.merging, &scored, cause);
-        let arrivals: Vec<Newcomer> =
-            newcomers.iter().map(|face| Newcomer { face: face.id.clone(), place: face.place }).collect();
-        let events = self.clusters.apply(&arrivals, &links);
-        let added = newcomers.into_iter().zip(nodes(first_new..self.faces.len()));
-        let added = added.map(|(face, node)| AddedFace { node, face, home: self.clusters.home(node), arrived_at: now });
-        let changes = Changes {
-            outcomes,
-            added: added.collect(),
-            work: Work {
-                encoded: to_encode.len(),
-                linked: to_link.len(),
-                affected: affected.len(),
-                deferred: affected.len() - refreshed.len(),
-            },
-            scored,
-            clusters: self.clusters.take_changed(),
-            events,
-        };
+        let changes = Changes { outcomes, ..self.take_changes() };
         observer.finished(Step::Cluster);
         Ok(changes)
     }
 
-    /// Gives every face that is new its node; the others are told apart by what is known of them.
-    fn take_in(&mut self, faces: Vec<Face>) -> Admission {
-        let mut admission = Admission { outcomes: Vec::with_capacity(faces.len()), newcomers: Vec::new() };
-        for face in faces {
-            let outcome = match self.faces.node(&face.id) {
-                None => {
-                    let node = self.faces.add(face.id.clone(), &face.embedding);
-                    admission.newcomers.push(face);
-                    Outcome::Added(node)
-                }
-                Some(node) if self.faces.embedding(node) == face.embedding.values() => Outcome::Duplicate,
-                Some(_) => Outcome::Rejected(Rejection {
-                    reason: Reason::ConflictingEmbedding,
-                    detail: "this face_id is there with another embedding; give the new face an id of its own".into(),
-                }),
-            };
-            admission.outcomes.push(outcome);
-        }
-        admission
+    /// Whether nothing is stale and clusters are what the merging rule gives.
+    pub fn is_settled(&self) -> bool {
+        self.stale.is_empty() && self.clusters.is_settled()
     }
 
-    /// Inserts the faces from node `first_new` on, lets them meet the others and finds whom they affect.
-    fn admit(&mut self, first_new: usize, observer: &mut dyn Observer) -> BTreeMap<NodeId, Affected> {
-        let new = first_new..self.faces.len();
-        self.index.insert(&self.faces, new.clone());
-        observer.finished(Step::Insert);
-        let (faces, index, graph) = (&self.faces, &self.index, &self.graph);
-        let nearest = self.model.shape().hop1;
-        let newcomers: Vec<NodeId> = nodes(new).collect();
-        let search =
-            |&newcomer: &NodeId| index.search(faces, newcomer, nearest, &|met| graph.would_enter(faces, met, newcomer));
-        let met: Vec<_> = newcomers.par_iter().map(search).collect();
-        observer.finished(Step::Search);
-        let affected = self.graph.admit(&self.faces, met);
-        observer.finished(Step::Graph);
-        affected
+    fn has_told_so(&self) -> bool {
+        let book = self.clusters.book();
+        book.sequence() == book.settled_at()
+    }
+
+    /// Whether an empty batch at `now` would find something to do.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        !self.is_settled() || !self.has_told_so() || self.ages.next_to_expire(now, 0).is_some()
+    }
+
+    fn take_changes(&mut self) -> Changes {
+        let ledger = std::mem::take(&mut self.ledger);
+        let written = self.clusters.book_mut().take_written();
+        let words = self.clusters.take_constraints();
+        let touched = ledger.faces.union(&written.moved).copied().filter(|&node| self.faces.is_live(node));
+        let faces = touched.map(|node| KeptFace { node, record: self.record(node) }).collect();
+        let vectors = ledger.vectors.into_iter().filter(|&node| self.faces.is_live(node));
+        let embedding = |node| Embedding::from_normalised(self.faces.embedding(node));
+        let vectors = vectors.map(|node| NewVector { node, embedding: embedding(node) }).collect();
+        let linkages = ledger.linkages.into_iter().map(|(node, linkages)| KeptLinkages {
+            node,
+            linkages: linkages
+                .into_iter()
+                .map(|Linkage { candidate, probability }| KeptLinkage {
+                    candidate: self.faces.arrival(candidate),
+                    probability,
+                })
+                .collect(),
+        });
+        let book = self.clusters.book();
+        let (sequence, settled, cluster) = (book.sequence(), book.settled_at(), book.last_cluster());
+        Changes {
+            outcomes: Vec::new(),
+            faces,
+            vectors,
+            linkages: linkages.collect(),
+            gone_nodes: ledger.gone_nodes.into_iter().filter(|&node| !self.faces.is_live(node)).collect(),
+            gone_ids: ledger.gone_ids.into_iter().filter(|id| self.faces.node(id).is_none()).collect(),
+            clusters: written.clusters,
+            retired: written.retired,
+            constraints: words.given,
+            released: words.released,
+            events: written.events,
+            counters: Counters { sequence, settled, cluster, arrival: self.arrival },
+            work: Work { reclustered: self.clusters.take_reclustered(), ..ledger.work },
+        }
+    }
+
+    /// A face as the store keeps it.
+    fn record(&self, node: NodeId) -> FaceRecord {
+        let Known { id, arrival, frame, quality, captured_at, arrived_at, place } = self.faces.known(node).clone();
+        let seat = self.clusters.book().seat(node).expect("after a step every face is in a cluster");
+        FaceRecord {
+            id,
+            arrival,
+            home: seat.home,
+            home_version: seat.home_version,
+            frame_id: frame,
+            quality,
+            captured_at,
+            arrived_at,
+            place,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -306,27 +295,28 @@ impl Engine {
         &self.clusters
     }
 
+    pub fn index(&self) -> &dyn Index {
+        self.index.as_ref()
+    }
+
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
-}
 
-/// A batch told apart.
-struct Admission {
-    outcomes: Vec<Outcome>,
-    newcomers: Vec<Face>,
-}
-
-/// The affected faces that the budget lets score again: those nearest to a newcomer, in order of node.
-fn nearest_affected(affected: &BTreeMap<NodeId, Affected>, budget: usize) -> Vec<NodeId> {
-    let mut chosen: Vec<(&NodeId, &Affected)> = affected.iter().collect();
-    if chosen.len() > budget {
-        chosen.sort_by(|(a, left), (b, right)| right.similarity.total_cmp(&left.similarity).then_with(|| a.cmp(b)));
-        chosen.truncate(budget);
+    /// How many faces are stale.
+    pub fn stale(&self) -> usize {
+        self.stale.len()
     }
-    let mut chosen: Vec<NodeId> = chosen.into_iter().map(|(&node, _)| node).collect();
-    chosen.sort_unstable();
-    chosen
+
+    /// Since when the longest waiting face is stale.
+    pub fn stale_since(&self) -> Option<Timestamp> {
+        self.stale.oldest()
+    }
+}
+
+fn known(record: FaceRecord) -> Known {
+    let FaceRecord { id, arrival, frame_id, quality, captured_at, arrived_at, place, .. } = record;
+    Known { id, arrival, frame: frame_id, quality, captured_at, arrived_at, place }
 }
 
 #[cfg(test)]

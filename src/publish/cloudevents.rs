@@ -2,7 +2,14 @@
 //!
 //! An event becomes a CloudEvent 1.0 in binary mode and the records of the two compacted topics
 //! that follow from it; a rejected record becomes a dead letter. Everything is a function of the
-//! entry, so publishing twice writes the same bytes twice.
+//! entry, so publishing twice writes the same bytes twice. Cost: O(1) records an event, and one
+//! for each cluster that retired with it.
+//!
+//! DESIGN.md deletes a cluster's state when no live face has it as home. A merged cluster that no
+//! face calls home may still lie between others and the living one: A, home of a face, went into
+//! B, and B into C. Without B a reader could not go from A to C. So a state stays while any live
+//! face's way home → merged_into → … goes through it; which ends are over, the engine says
+//! ([`Event::retired`]).
 //!
 //! Schemas: schemas/cluster-event.schema.json, face-state, cluster-state, dead-letter.
 
@@ -12,12 +19,14 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::config::Kafka;
-use crate::engine::cluster::{Change, Cluster, Event};
-use crate::face::{CollectionName, FaceId, Timestamp};
+use crate::engine::event::{Cause, Change, Cluster, Event};
+use crate::face::{ClusterId, CollectionName, FaceId, Timestamp};
 use crate::rejection::DeadLetter;
 use crate::store::Entry;
 
 const JSON: &str = "application/json";
+/// A face's home is its first until it moves.
+const FIRST_HOME: u32 = 1;
 /// Wide enough for every sequence, so that text order is number order.
 const SEQUENCE_DIGITS: usize = 20;
 
@@ -65,7 +74,7 @@ impl Wire {
         match entry {
             Entry::Event { collection, event, committed_at } => {
                 let mut records = vec![self.event(collection, event, *committed_at)];
-                records.extend(self.states(collection, &event.change));
+                records.extend(self.states(collection, event));
                 records
             }
             Entry::DeadLetter(dead_letter) => vec![self.dead_letter(dead_letter)],
@@ -73,74 +82,87 @@ impl Wire {
     }
 
     fn event(&self, collection: &CollectionName, event: &Event, committed_at: Timestamp) -> OutgoingRecord {
-        let Event { sequence, cause, change } = event;
-        let cluster = change.cluster();
-        let mut data = json!({
-            "type": change.name(),
-            "collection": collection,
-            "sequence": sequence,
-            "cluster_id": cluster.id,
-            "version": cluster.version,
-            "size_after": cluster.size,
-            "cause": { "partition": cause.partition, "offset": cause.offset },
-        });
-        match change {
-            Change::Created { face, .. } => {
-                data["face_id"] = json!(face);
-                data["size_before"] = json!(0);
-            }
-            Change::Joined { face, size_before, .. } => {
-                data["face_id"] = json!(face);
-                data["size_before"] = json!(size_before);
-            }
-            Change::Merged { merged, size_before, .. } => {
-                data["size_before"] = json!(size_before);
-                data["merged"] =
-                    json!({ "cluster_id": merged.id, "size_before": merged.size, "version": merged.version });
-            }
-        }
+        let Event { sequence, cause, change, retired: _ } = event;
+        let name = change.event_type().name();
+        let subject = match change.cluster() {
+            Some(cluster) => cluster.id.to_string(),
+            None => collection.to_string(),
+        };
+        let mut data = data_of(change);
+        data["type"] = json!(name);
+        data["collection"] = json!(collection);
+        data["sequence"] = json!(sequence);
+        data["cause"] = data_of_cause(*cause);
         let headers = [
             ("content-type", JSON.to_string()),
             ("ce_specversion", "1.0".to_string()),
             ("ce_id", format!("{}/{collection}/{sequence}", self.state_uuid)),
             ("ce_source", format!("/facetd/{}/{collection}", self.state_uuid)),
-            ("ce_type", format!("facetd.cluster.{}.v1", change.name())),
-            ("ce_subject", cluster.id.to_string()),
+            ("ce_type", format!("facetd.cluster.{name}.v1")),
+            ("ce_subject", subject),
             ("ce_time", rfc3339(committed_at)),
             ("ce_sequence", format!("{sequence:0SEQUENCE_DIGITS$}")),
         ];
-        self.record(&self.events, collection.as_str().as_bytes().to_vec(), data, &headers)
+        self.record(&self.events, collection.as_str().as_bytes().to_vec(), Some(data), &headers)
     }
 
-    /// The compacted topics' records of a change: one a face and one a cluster it touched.
-    fn states(&self, collection: &CollectionName, change: &Change) -> Vec<OutgoingRecord> {
-        match change {
+    /// The compacted topics' records of an event: clusters before the face whose home they are,
+    /// and what ended at the end.
+    fn states(&self, collection: &CollectionName, event: &Event) -> Vec<OutgoingRecord> {
+        let mut records = Vec::new();
+        // The state of a cluster that ended would only be written to be deleted.
+        let mut clusters = |clusters: &[&Cluster]| {
+            let stay = clusters.iter().filter(|cluster| !event.retired.contains(&cluster.id));
+            records.extend(stay.map(|cluster| self.cluster_state(collection, cluster)));
+        };
+        match &event.change {
             Change::Created { cluster, face } | Change::Joined { cluster, face, .. } => {
-                vec![self.face_state(collection, face, cluster), self.cluster_state(collection, cluster)]
+                clusters(&[cluster]);
+                records.push(self.face_state(collection, face, cluster.id, FIRST_HOME));
             }
-            Change::Merged { cluster, merged, .. } => {
-                vec![self.cluster_state(collection, merged), self.cluster_state(collection, cluster)]
+            Change::Merged { cluster, merged, .. } => clusters(&[cluster, merged]),
+            Change::Split { cluster, into, face, home_version, .. }
+            | Change::Left { cluster, into, face, home_version, .. } => {
+                clusters(&[into, cluster]);
+                records.push(self.face_state(collection, face, into.id, *home_version));
             }
+            Change::Erased { cluster, face, .. } => {
+                clusters(&[cluster]);
+                records.push(self.tombstone(&self.face_state, format!("{collection}/{face}")));
+            }
+            Change::Settled { .. } => {}
         }
+        let tombstone = |id: &ClusterId| self.tombstone(&self.cluster_state, format!("{collection}/{id}"));
+        records.extend(event.retired.iter().map(tombstone));
+        records
     }
 
-    fn face_state(&self, collection: &CollectionName, face: &FaceId, cluster: &Cluster) -> OutgoingRecord {
-        // A face's home changes only when it moves, which begins its second version.
-        let value = json!({ "home": cluster.id, "version": 1 });
+    fn face_state(
+        &self,
+        collection: &CollectionName,
+        face: &FaceId,
+        home: ClusterId,
+        home_version: u32,
+    ) -> OutgoingRecord {
+        let value = json!({ "home": home, "version": home_version });
         let key = format!("{collection}/{face}").into_bytes();
-        self.record(&self.face_state, key, value, &[("content-type", JSON.to_string())])
+        self.record(&self.face_state, key, Some(value), &[("content-type", JSON.to_string())])
     }
 
     fn cluster_state(&self, collection: &CollectionName, cluster: &Cluster) -> OutgoingRecord {
-        let status = if cluster.merged_into.is_some() { "merged" } else { "live" };
-        let value = json!({
-            "status": status,
+        let mut value = json!({
+            "status": if cluster.lives() { "live" } else { "merged" },
             "merged_into": cluster.merged_into,
             "size": cluster.size,
             "version": cluster.version,
         });
+        describe(&mut value, cluster);
         let key = format!("{collection}/{}", cluster.id).into_bytes();
-        self.record(&self.cluster_state, key, value, &[("content-type", JSON.to_string())])
+        self.record(&self.cluster_state, key, Some(value), &[("content-type", JSON.to_string())])
+    }
+
+    fn tombstone(&self, topic: &Arc<str>, key: String) -> OutgoingRecord {
+        self.record(topic, key.into_bytes(), None, &[])
     }
 
     fn dead_letter(&self, dead_letter: &DeadLetter) -> OutgoingRecord {
@@ -156,17 +178,81 @@ impl Wire {
             "payload_sha256": payload_sha256,
         });
         let headers = [("content-type", JSON.to_string()), ("reason", reason.to_string())];
-        self.record(&self.dead_letters, key.clone().unwrap_or_default(), value, &headers)
+        self.record(&self.dead_letters, key.clone().unwrap_or_default(), Some(value), &headers)
     }
 
-    fn record(&self, topic: &Arc<str>, key: Vec<u8>, value: Value, headers: &[(&str, String)]) -> OutgoingRecord {
+    fn record(
+        &self,
+        topic: &Arc<str>,
+        key: Vec<u8>,
+        value: Option<Value>,
+        headers: &[(&str, String)],
+    ) -> OutgoingRecord {
         let headers = headers.iter().map(|(name, value)| RecordHeader { name: name.to_string(), value: value.clone() });
         OutgoingRecord {
             topic: topic.clone(),
             key,
-            payload: Some(value.to_string().into_bytes()),
+            payload: value.map(|value| value.to_string().into_bytes()),
             headers: headers.collect(),
         }
+    }
+}
+
+/// What an event says of its own change.
+fn data_of(change: &Change) -> Value {
+    match change {
+        Change::Created { cluster, face } => {
+            let mut data = data_of_cluster(cluster, 0);
+            data["face_id"] = json!(face);
+            data
+        }
+        Change::Joined { cluster, face, size_before } | Change::Erased { cluster, face, size_before } => {
+            let mut data = data_of_cluster(cluster, *size_before);
+            data["face_id"] = json!(face);
+            data
+        }
+        Change::Merged { cluster, merged, size_before } => {
+            let mut data = data_of_cluster(cluster, *size_before);
+            data["merged"] = json!({ "cluster_id": merged.id, "size_before": merged.size, "version": merged.version });
+            describe(&mut data["merged"], merged);
+            data
+        }
+        Change::Split { cluster, into, face, size_before, .. }
+        | Change::Left { cluster, into, face, size_before, .. } => {
+            let mut data = data_of_cluster(cluster, *size_before);
+            data["face_id"] = json!(face);
+            data["into"] = json!({ "cluster_id": into.id, "size_after": into.size, "version": into.version });
+            data
+        }
+        Change::Settled { faces, clusters } => json!({ "faces": faces, "clusters": clusters }),
+    }
+}
+
+fn data_of_cluster(cluster: &Cluster, size_before: u32) -> Value {
+    json!({
+        "cluster_id": cluster.id,
+        "version": cluster.version,
+        "size_before": size_before,
+        "size_after": cluster.size,
+    })
+}
+
+fn data_of_cause(cause: Cause) -> Value {
+    let mut data = json!({ "kind": cause.kind() });
+    if let Cause::Record(place) = cause {
+        data["partition"] = json!(place.partition);
+        data["offset"] = json!(place.offset);
+    }
+    data
+}
+
+/// Adds what an operator said of a cluster, where anything was said.
+pub fn describe(value: &mut Value, cluster: &Cluster) {
+    if cluster.pinned {
+        value["pinned"] = json!(true);
+    }
+    if let Some(name) = &cluster.name {
+        value["name"] = json!(name);
     }
 }
 
@@ -176,98 +262,6 @@ fn rfc3339(timestamp: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::face::{ClusterId, Offset, Partition, Place};
-    use crate::rejection::{Reason, Rejection};
-
-    fn place() -> Place {
-        Place { partition: Partition(1), offset: Offset(42) }
-    }
-
-    fn cluster(id: u64, merged_into: Option<u64>) -> Cluster {
-        Cluster { id: ClusterId(id), merged_into: merged_into.map(ClusterId), size: 3, version: 4 }
-    }
-
-    fn entries() -> Vec<Entry> {
-        let face = FaceId::new("cam/1").unwrap();
-        let changes = [
-            Change::Created { cluster: cluster(1, None), face: face.clone() },
-            Change::Joined { cluster: cluster(1, None), face, size_before: 2 },
-            Change::Merged { cluster: cluster(1, None), merged: cluster(2, Some(1)), size_before: 1 },
-        ];
-        let collection = CollectionName::new("lobby").unwrap();
-        let event = |(number, change)| Entry::Event {
-            collection: collection.clone(),
-            event: Event { sequence: number, cause: place(), change },
-            committed_at: Timestamp(1_763_920_800_120),
-        };
-        let mut entries: Vec<Entry> = (7..).zip(changes).map(event).collect();
-        entries.push(Entry::DeadLetter(DeadLetter {
-            rejection: Rejection::new(Reason::ZeroVector, "no direction"),
-            place: place(),
-            key: None,
-            payload_bytes: 9,
-            payload_sha256: "0".repeat(64),
-        }));
-        entries
-    }
-
-    fn wire() -> Wire {
-        Wire::new(&Config::parse("", std::iter::empty()).unwrap().kafka, "uuid")
-    }
-
-    /// The fields a schema of schemas/ requires and allows.
-    fn check_fields(schema: &str, value: &Value) {
-        let path = format!("{}/schemas/{schema}.schema.json", env!("CARGO_MANIFEST_DIR"));
-        let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let value = value.as_object().unwrap();
-        for required in schema["required"].as_array().unwrap() {
-            assert!(value.contains_key(required.as_str().unwrap()), "{required} is missing in {value:?}");
-        }
-        for field in value.keys() {
-            assert!(schema["properties"].get(field).is_some(), "the schema does not know {field}");
-        }
-    }
-
-    #[test]
-    fn every_record_has_the_fields_of_its_schema() {
-        let wire = wire();
-        let records: Vec<OutgoingRecord> = entries().iter().flat_map(|entry| wire.records(entry)).collect();
-        for record in &records {
-            let schema = match record.topic.as_ref() {
-                "cluster-events" => "cluster-event",
-                "faces-dead-letters" => "dead-letter",
-                state => state,
-            };
-            check_fields(schema, &serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap());
-        }
-        let count = |topic| records.iter().filter(|record| record.topic.as_ref() == topic).count();
-        let counts = ["cluster-events", "face-state", "cluster-state", "faces-dead-letters"].map(count);
-        assert_eq!(counts, [3, 2, 4, 1]);
-    }
-
-    #[test]
-    fn an_event_is_a_cloud_event_in_binary_mode() {
-        let record = wire().records(&entries()[2]).remove(0);
-        let header = |name: &str| record.headers.iter().find(|header| header.name == name).unwrap().value.clone();
-        assert_eq!(header("ce_id"), "uuid/lobby/9");
-        assert_eq!(header("ce_type"), "facetd.cluster.merged.v1");
-        assert_eq!(header("ce_subject"), "1");
-        assert_eq!(header("ce_time"), "2025-11-23T18:00:00.120Z");
-        assert_eq!(header("ce_sequence"), "00000000000000000009");
-        let data: Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
-        assert_eq!(data["merged"], json!({ "cluster_id": "2", "size_before": 3, "version": 4 }));
-        assert_eq!((&data["size_before"], &data["size_after"]), (&json!(1), &json!(3)));
-        assert_eq!(data["cause"], json!({ "partition": 1, "offset": 42 }));
-    }
-
-    #[test]
-    fn publishing_twice_writes_the_same_twice() {
-        let wire = wire();
-        for entry in entries() {
-            assert_eq!(wire.records(&entry), wire.records(&entry));
-        }
-    }
-}
+mod schema;
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,6 @@ use crate::config::{Kafka, Partitions};
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
-use crate::rejection::{Reason, Rejection};
 use crate::shutdown::Shutdown;
 
 /// How long a poll waits: the longest a stop or a resume is late.
@@ -204,10 +203,7 @@ impl Source {
         });
         let content = match decoded {
             Ok(Decoded::Face { collection, face }) => Content::Face { collection, face },
-            Ok(Decoded::Erase { .. }) => Content::Rejected(Rejection {
-                reason: Reason::UnsupportedErase,
-                detail: "a null payload asks to erase the face, which this version cannot do".to_string(),
-            }),
+            Ok(Decoded::Erase { collection, face_id }) => Content::Erase { collection, face_id },
             Err(rejection) => Content::Rejected(rejection),
         };
         Intake { record, content }

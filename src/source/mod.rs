@@ -12,7 +12,7 @@ pub use lag::Lag;
 pub use queue::{Receiver, Sender, queue};
 pub use rejected::{FaceRejected, Record};
 
-use crate::face::{CollectionName, Face};
+use crate::face::{CollectionName, Face, FaceId};
 
 /// What became of one record of the input.
 #[derive(Debug, Clone)]
@@ -24,6 +24,14 @@ pub struct Intake {
 /// What a record held.
 #[derive(Debug, Clone)]
 pub enum Content {
-    Face { collection: CollectionName, face: Face },
+    Face {
+        collection: CollectionName,
+        face: Face,
+    },
+    /// A null payload: the face is to go, and its `face_id` with it.
+    Erase {
+        collection: CollectionName,
+        face_id: FaceId,
+    },
     Rejected(crate::rejection::Rejection),
 }

@@ -1,22 +1,11 @@
-//! The one sled tree: its keys, and values that carry a checksum.
+//! The keys of the one sled tree.
 //!
-//! One tree, because a sled batch covers one tree. The first byte of a key is its kind; numbers
-//! are big-endian so that sled's order is theirs; a collection's name ends with a zero byte, which
-//! no name contains. A value is postcard, then the CRC-32 of key and postcard, so that a value
-//! found under another's key is noticed too.
+//! The first byte of a key is its kind; numbers are big-endian so that sled's order is theirs; a
+//! collection's name ends with a zero byte, which no name contains. A `face_id` may contain any
+//! character, so where two of them stand in one key the first goes with its length.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::StoreError;
+use super::suppressed::KeyedHash;
 use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Partition};
-
-const CHECKSUM_BYTES: usize = 4;
-/// How long sled may take to let go of a file that was closed.
-const CLOSING: Duration = Duration::from_secs(5);
 
 pub type Key = Vec<u8>;
 
@@ -75,8 +64,21 @@ pub fn face(collection: &CollectionName, node: NodeId) -> Key {
     inside(b"f", collection, &node.0.to_be_bytes())
 }
 
+/// The node in the key of a face or of a face's linkages.
+pub fn node_in(key: &[u8]) -> Option<NodeId> {
+    key.last_chunk().map(|bytes| NodeId(u32::from_be_bytes(*bytes)))
+}
+
+pub fn nodes(collection: &CollectionName) -> Key {
+    inside(b"i", collection, &[])
+}
+
 pub fn node_of(collection: &CollectionName, id: &FaceId) -> Key {
     inside(b"i", collection, id.as_str().as_bytes())
+}
+
+pub fn all_linkages(collection: &CollectionName) -> Key {
+    inside(b"l", collection, &[])
 }
 
 pub fn linkages(collection: &CollectionName, node: NodeId) -> Key {
@@ -91,138 +93,49 @@ pub fn cluster(collection: &CollectionName, id: ClusterId) -> Key {
     inside(b"k", collection, &id.0.to_be_bytes())
 }
 
+pub fn constraints(collection: &CollectionName) -> Key {
+    inside(b"x", collection, &[])
+}
+
+/// The same whichever of the two is named first.
+pub fn constraint(collection: &CollectionName, a: &FaceId, b: &FaceId) -> Key {
+    let (first, second) = (a.min(b).as_str().as_bytes(), a.max(b).as_str().as_bytes());
+    let length = first.len() as u16; // at most MAX_FACE_ID_BYTES
+    inside(b"x", collection, &[&length.to_be_bytes(), first, second].concat())
+}
+
+pub fn all_suppressed() -> Key {
+    b"s".to_vec()
+}
+
+pub fn suppressed(hash: KeyedHash) -> Key {
+    [b"s", &hash.0[..]].concat()
+}
+
+/// The hash in a suppressed id's key.
+pub fn suppressed_of(key: &[u8]) -> Option<KeyedHash> {
+    Some(KeyedHash(key.strip_prefix(b"s")?.try_into().ok()?))
+}
+
 fn inside(kind: &[u8], collection: &CollectionName, rest: &[u8]) -> Key {
     [kind, collection.as_str().as_bytes(), &[0], rest].concat()
 }
 
-/// The tree, with checked values. Cheap to clone; clones see the same tree.
-#[derive(Clone)]
-pub struct Space {
-    tree: sled::Tree,
-    path: PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Writes that happen together.
-#[derive(Default)]
-pub struct Batch {
-    writes: sled::Batch,
-}
-
-impl Batch {
-    pub fn put(&mut self, key: Key, value: &(impl Serialize + ?Sized)) {
-        let mut bytes = postcard::to_stdvec(value).expect("records are plain data, which postcard always writes");
-        bytes.extend(checksum(&key, &bytes));
-        self.writes.insert(key, bytes);
-    }
-
-    pub fn remove(&mut self, key: Key) {
-        self.writes.remove(key);
-    }
-}
-
-impl Space {
-    pub fn open(path: &Path, cache_bytes: u64) -> Result<Space, StoreError> {
-        // Only a flush of ours is a commit, so sled need not flush on its own clock.
-        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
-        let fail = |source| StoreError::Sled { path: path.to_path_buf(), source };
-        let database = open_when_free(&config).map_err(fail)?;
-        let tree = database.open_tree("state").map_err(fail)?;
-        Ok(Space { tree, path: path.to_path_buf() })
-    }
-
-    pub fn batch(&self) -> Batch {
-        Batch::default()
-    }
-
-    /// Applies a batch and returns when it is on disk.
-    pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        self.apply_soon(batch)?;
-        self.tree.flush().map(drop).map_err(|source| self.failed(source))
-    }
-
-    /// Applies a batch that may be lost when the machine dies before the next [`Space::apply`].
-    pub fn apply_soon(&self, batch: Batch) -> Result<(), StoreError> {
-        self.tree.apply_batch(batch.writes).map_err(|source| self.failed(source))
-    }
-
-    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.tree.get(key).map_err(|source| self.failed(source))? {
-            Some(value) => self.open_value(key, &value).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Every value whose key begins with `prefix`, in the order of keys.
-    pub fn scan<T: DeserializeOwned>(&self, prefix: &[u8]) -> Result<Vec<(Key, T)>, StoreError> {
-        self.collect(self.tree.scan_prefix(prefix))
-    }
-
-    /// The first `most` values of `prefix` at or after the key `from`.
-    pub fn scan_from<T: DeserializeOwned>(
-        &self,
-        prefix: &[u8],
-        from: Key,
-        most: usize,
-    ) -> Result<Vec<(Key, T)>, StoreError> {
-        let inside = |item: &sled::Result<(sled::IVec, sled::IVec)>| match item {
-            Ok((key, _)) => key.starts_with(prefix),
-            Err(_) => true,
-        };
-        self.collect(self.tree.range(from..).take_while(inside).take(most))
-    }
-
-    /// How many keys begin with `prefix`. O(their number).
-    pub fn count(&self, prefix: &[u8]) -> usize {
-        self.tree.scan_prefix(prefix).keys().count()
-    }
-
-    fn collect<T: DeserializeOwned>(
-        &self,
-        items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> Result<Vec<(Key, T)>, StoreError> {
-        items
-            .map(|item| {
-                let (key, value) = item.map_err(|source| self.failed(source))?;
-                Ok((key.to_vec(), self.open_value(&key, &value)?))
-            })
-            .collect()
-    }
-
-    fn open_value<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
-        let damaged =
-            || StoreError::Damaged { path: self.path.clone(), what: format!("the record {}", key.escape_ascii()) };
-        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or_else(damaged)?;
-        let (value, sum) = bytes.split_at(end);
-        if sum != checksum(key, value) {
-            return Err(damaged());
-        }
-        postcard::from_bytes(value).map_err(|_| damaged())
-    }
-
-    fn failed(&self, source: sled::Error) -> StoreError {
-        StoreError::Sled { path: self.path.clone(), source }
-    }
-}
-
-/// sled closes its file from a thread of its own, some time after its last handle is dropped, and
-/// says nothing when it has. The directory's lock is ours by now, so nobody else can have it open.
-fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
-    let started = Instant::now();
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && started.elapsed() < CLOSING =>
-            {
-                std::thread::sleep(Duration::from_millis(10));
+    #[test]
+    fn a_constraint_has_one_key_and_no_other_shares_it() {
+        let lobby = CollectionName::new("lobby").unwrap();
+        // Whatever separates two ids, an id may hold it.
+        let ids = ["a", "a\0", "a\0\0", "a\0b", "b", "\0", "\0a", "ab", "\0\u{1}a"].map(|id| FaceId::new(id).unwrap());
+        let mut keys = std::collections::BTreeSet::new();
+        for (place, a) in ids.iter().enumerate() {
+            for b in &ids[place + 1..] {
+                assert_eq!(constraint(&lobby, a, b), constraint(&lobby, b, a));
+                assert!(keys.insert(constraint(&lobby, a, b)), "{a:?} and {b:?} share a key");
             }
-            opened => return opened,
         }
     }
-}
-
-fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(value);
-    hasher.finalize().to_le_bytes()
 }

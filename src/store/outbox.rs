@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::keys::{self, Space};
-use crate::engine::cluster::Event;
+use super::keys;
+use super::space::{Batch, Space};
+use crate::engine::event::Event;
 use crate::face::{CollectionName, Offset, Partition, Timestamp};
 use crate::rejection::DeadLetter;
 
@@ -40,13 +41,13 @@ pub struct Durable {
 /// published, since the commit may still not have happened, so the store says how far it is.
 #[derive(Clone)]
 pub struct Outbox {
-    tree: Space,
+    space: Space,
     durable: Arc<Mutex<Durable>>,
 }
 
 impl Outbox {
-    pub(super) fn new(tree: Space, durable: Durable) -> Outbox {
-        Outbox { tree, durable: Arc::new(Mutex::new(durable)) }
+    pub(super) fn new(space: Space, durable: Durable) -> Outbox {
+        Outbox { space, durable: Arc::new(Mutex::new(durable)) }
     }
 
     /// How far commits are on disk.
@@ -69,7 +70,7 @@ impl Outbox {
     /// The oldest `most` entries after sequence `after` that are on disk.
     pub fn pending(&self, after: u64, most: usize) -> Result<Vec<Pending>, StoreError> {
         let durable = self.lock().sequence;
-        let entries = self.tree.scan_from::<Entry>(&keys::outbox_entries(), keys::outbox(after + 1), most)?;
+        let entries = self.space.scan_from::<Entry>(&keys::outbox_entries(), keys::outbox(after + 1), most)?;
         let numbered = entries
             .into_iter()
             .filter_map(|(key, entry)| keys::outbox_sequence_of(&key).map(|sequence| Pending { sequence, entry }));
@@ -78,7 +79,7 @@ impl Outbox {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.tree.count(&keys::outbox_entries())
+        self.space.count(&keys::outbox_entries())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -88,10 +89,10 @@ impl Outbox {
     /// Forgets entries that Kafka has. Should this be lost with the machine, they are published
     /// once more, with the same ids.
     pub fn acknowledge(&self, published: &[Pending]) -> Result<(), StoreError> {
-        let mut batch = self.tree.batch();
+        let mut batch = Batch::default();
         for pending in published {
             batch.remove(keys::outbox(pending.sequence));
         }
-        self.tree.apply_soon(batch)
+        self.space.apply_soon(batch)
     }
 }

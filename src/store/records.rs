@@ -1,80 +1,96 @@
-//! What sled holds, record by record. Clusters, linkages and outbox entries are written as the
-//! engine and the outbox define them.
+//! What sled holds, record by record. Faces, linkages, clusters, constraints and outbox entries
+//! are written as the engine and the outbox define them.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::suppressed::SuppressionKey;
 use super::{FORMAT, Model, StoreError};
-use crate::engine::AddedFace;
-use crate::face::{ClusterId, FaceId, Place, Timestamp};
+use crate::engine::changes::Counters;
 
-/// The first vector file of a collection; rewriting it makes the next.
-pub const FIRST_GENERATION: u64 = 1;
+/// The format a state is written in: how every identity of every format begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Format(pub u32);
 
-/// Whose state this is and how it is written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+impl Format {
+    /// Whether this program reads the state in `path`.
+    pub fn check(self, path: &Path) -> Result<(), StoreError> {
+        let Format(found) = self;
+        let path = path.to_path_buf();
+        match found {
+            FORMAT => Ok(()),
+            ..FORMAT => Err(StoreError::OlderFormat { path, found }),
+            _ => Err(StoreError::NewerFormat { path, found }),
+        }
+    }
+}
+
+/// Whose state this is and how it is written. Not to be printed: a secret is in it.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Identity {
-    pub format: u32,
+    /// First in every format, see [`Format`].
+    pub format: Format,
     pub state_uuid: String,
     /// Fingerprint of the model its linkages come from.
     pub model: String,
     pub dimension: usize,
+    pub suppression_key: SuppressionKey,
 }
 
 impl Identity {
+    /// Of a state that is to be made with `model`.
+    pub fn new(model: &Model) -> Result<Identity, StoreError> {
+        Ok(Identity {
+            format: Format(FORMAT),
+            state_uuid: Uuid::new_v4().to_string(),
+            model: model.fingerprint.clone(),
+            dimension: model.dimension,
+            suppression_key: SuppressionKey::random()?,
+        })
+    }
+
     /// Whether the state of this identity, in `path`, was made with `model`.
     pub fn check_model(&self, path: &Path, model: &Model) -> Result<(), StoreError> {
-        if self.format != FORMAT || self.model == model.fingerprint {
-            // Of another format nothing more can be said than that.
+        if self.model == model.fingerprint {
             return Ok(());
         }
         let (expected, found) = (model.fingerprint.clone(), self.model.clone());
         Err(StoreError::OtherModel { path: path.to_path_buf(), expected, found })
     }
-}
 
-/// How far a collection has come.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CollectionRecord {
-    /// Which writing of its vector file counts.
-    pub generation: u64,
-    /// Faces committed: the length of its vector file, in records.
-    pub faces: u64,
-    /// Sequence of its last event.
-    pub sequence: u64,
-}
-
-impl CollectionRecord {
-    pub fn new() -> CollectionRecord {
-        CollectionRecord { generation: FIRST_GENERATION, faces: 0, sequence: 0 }
+    /// The identity once the state in `path` goes on with `model`.
+    pub fn with_model(&self, path: &Path, model: &Model) -> Result<Identity, StoreError> {
+        if self.dimension != model.dimension {
+            let (expected, found) = (model.dimension, self.dimension);
+            return Err(StoreError::OtherDimension { path: path.to_path_buf(), expected, found });
+        }
+        Ok(Identity { model: model.fingerprint.clone(), ..self.clone() })
     }
 }
 
-/// A face but for its embedding, which is in the vector file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FaceRecord {
-    pub id: FaceId,
-    /// The cluster it joined.
-    pub home: ClusterId,
-    pub frame_id: Option<FaceId>,
-    pub quality: Option<f32>,
-    pub captured_at: Option<Timestamp>,
-    pub arrived_at: Timestamp,
-    /// The record of the input that brought it.
-    pub place: Place,
+/// How far a collection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionRecord {
+    /// Which writing of its vector file counts.
+    pub generation: u64,
+    /// Length of that file, in records.
+    pub records: u64,
+    /// Its live faces: so many of those records are live too, the others are dead.
+    pub faces: u64,
+    pub counters: Counters,
 }
 
-impl From<&AddedFace> for FaceRecord {
-    fn from(added: &AddedFace) -> FaceRecord {
-        FaceRecord {
-            id: added.face.id.clone(),
-            home: added.home,
-            frame_id: added.face.frame_id.clone(),
-            quality: added.face.quality,
-            captured_at: added.face.captured_at,
-            arrived_at: added.arrived_at,
-            place: added.face.place,
-        }
+impl Default for CollectionRecord {
+    fn default() -> CollectionRecord {
+        CollectionRecord { generation: 1, records: 0, faces: 0, counters: Counters::default() }
+    }
+}
+
+impl CollectionRecord {
+    /// Records of the vector file that no face needs.
+    pub fn dead(&self) -> u64 {
+        self.records.saturating_sub(self.faces)
     }
 }

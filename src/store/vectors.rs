@@ -2,118 +2,204 @@
 //!
 //! ```text
 //! header, 32 bytes    magic "facetd-v", format u32, dimension u32, generation u64, crc u32, zero u32
-//! record, 4 d + 4     d values f32, crc u32 over the record's number and values
+//! record, 4 d + 8     node u32, d values f32, crc u32 over the record's number, node and values
 //! ```
-//! All little-endian. sled says how many records count; what lies beyond is a commit that did not
-//! happen, and opening cuts it off. Reading maps the file.
+//! All little-endian. The last record of a node is its embedding; earlier ones, and those of nodes
+//! that no face has, are dead until the live ones are written to the file of the next generation.
+//!
+//! sled says which generation counts and how many records of it; what lies beyond is a commit that
+//! did not happen, and opening cuts it off. A file of no records need not be there. Reading maps the
+//! file and makes one pass. No file is kept open: there may be more collections than descriptors.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use super::StoreError;
 use super::directory::sync_folder;
-use super::records::{CollectionRecord, FIRST_GENERATION};
-use crate::face::Embedding;
+use crate::engine::changes::NewVector;
+use crate::face::{Embedding, NodeId};
 
 const MAGIC: &[u8; 8] = b"facetd-v";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 32;
+const NODE_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
+/// Written at once when a file is written anew.
+const WRITE_BYTES: usize = 1 << 20;
 
-/// One collection's embeddings on disk.
+/// One writing of a collection's embeddings on disk.
+#[derive(Debug)]
 pub struct VectorFile {
-    file: File,
-    path: PathBuf,
-    dimension: usize,
-    generation: u64,
-    records: u64,
+    pub path: PathBuf,
+    pub dimension: usize,
+    pub generation: u64,
+    /// How many records count.
+    pub records: u64,
 }
 
 impl VectorFile {
-    /// Starts a file, over whatever a commit that did not happen left there.
-    pub fn create(path: &Path, dimension: usize) -> Result<VectorFile, StoreError> {
-        let io = |source| StoreError::Io { path: path.to_path_buf(), source };
-        let mut file = options().create(true).truncate(true).open(path).map_err(io)?;
-        file.write_all(&header(dimension, FIRST_GENERATION)).and_then(|()| file.sync_all()).map_err(io)?;
-        path.parent().map_or(Ok(()), sync_folder)?;
-        Ok(VectorFile { file, path: path.to_path_buf(), dimension, generation: FIRST_GENERATION, records: 0 })
-    }
-
-    /// Opens the file that sled's `record` speaks of.
-    pub fn open(path: &Path, dimension: usize, record: &CollectionRecord) -> Result<VectorFile, StoreError> {
-        let io = |source| StoreError::Io { path: path.to_path_buf(), source };
-        let CollectionRecord { generation, faces: records, .. } = *record;
-        if records == 0 && !path.exists() {
-            return VectorFile::create(path, dimension);
+    /// Sees that the file holds what counts, and cuts off what does not.
+    pub fn recover(&self) -> Result<(), StoreError> {
+        let io = StoreError::io(&self.path);
+        if self.records == 0 {
+            // Whatever is there is of a commit that did not happen; the next one starts it anew.
+            return Ok(());
         }
-        let file = options().open(path).map_err(io)?;
-        let mut vectors = VectorFile { file, path: path.to_path_buf(), dimension, generation, records };
-        let found = vectors.file.metadata().map_err(io)?.len();
-        let expected = vectors.end();
+        if !self.path.exists() {
+            return Err(self.damaged("it is not there".to_string()));
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(&io)?;
+        let (found, expected) = (file.metadata().map_err(&io)?.len(), self.end());
         if found < expected {
-            return Err(vectors.damaged(format!("it has {found} bytes, {records} faces need {expected}")));
+            return Err(self.damaged(format!("it has {found} bytes, {} records need {expected}", self.records)));
         }
-        vectors.check_header()?;
+        self.check_header(&mut file)?;
         if found > expected {
-            tracing::info!(path = %path.display(), bytes = found - expected, "cutting off a commit that did not happen");
-            vectors.file.set_len(expected).and_then(|()| vectors.file.sync_all()).map_err(io)?;
+            tracing::info!(path = %self.path.display(), bytes = found - expected, "cutting off a commit that did not happen");
+            file.set_len(expected).and_then(|()| file.sync_all()).map_err(&io)?;
         }
-        vectors.file.seek(SeekFrom::Start(expected)).map_err(io)?;
-        Ok(vectors)
-    }
-
-    /// Appends rows and returns when they are on disk.
-    pub fn append<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]>) -> Result<(), StoreError> {
-        let mut bytes = Vec::new();
-        let mut records = self.records;
-        for row in rows {
-            let start = bytes.len();
-            bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-            let crc = checksum(records, &bytes[start..]);
-            bytes.extend(crc.to_le_bytes());
-            records += 1;
-        }
-        let io = |source| StoreError::Io { path: self.path.clone(), source };
-        self.file.write_all(&bytes).and_then(|()| self.file.sync_data()).map_err(io)?;
-        self.records = records;
         Ok(())
     }
 
-    /// Every embedding, by node. Each record's checksum is verified.
-    pub fn read(&self) -> Result<Vec<Embedding>, StoreError> {
-        let map = map(&self.file).map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
-        self.check_header()?;
-        let records = map[HEADER_BYTES..].chunks_exact(self.record_bytes()).take(self.records as usize);
+    /// Appends vectors, starting the file when they are the first, and returns when they are on
+    /// disk. They count once the caller says so.
+    pub fn append(&self, vectors: &[NewVector]) -> Result<(), StoreError> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + vectors.len() * self.record_bytes());
+        if self.records == 0 {
+            bytes.extend(self.header());
+        }
+        for (number, vector) in (self.records..).zip(vectors) {
+            let start = bytes.len();
+            bytes.extend(vector.node.0.to_le_bytes());
+            bytes.extend(vector.embedding.values().iter().flat_map(|value| value.to_le_bytes()));
+            let crc = checksum(number, &bytes[start..]);
+            bytes.extend(crc.to_le_bytes());
+        }
+        let io = StoreError::io(&self.path);
+        if self.records == 0 {
+            let mut file = File::create(&self.path).map_err(&io)?;
+            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(&io)?;
+            return self.path.parent().map_or(Ok(()), sync_folder);
+        }
+        let mut file = OpenOptions::new().write(true).open(&self.path).map_err(&io)?;
+        file.seek(SeekFrom::Start(self.end())).map_err(&io)?;
+        file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(&io)
+    }
+
+    /// The embeddings of the nodes that live. Every record's checksum is verified, that of dead
+    /// ones too: a damaged record may have been anybody's.
+    pub fn read(&self, lives: impl Fn(NodeId) -> bool) -> Result<HashMap<NodeId, Embedding>, StoreError> {
+        let Some(map) = self.map()? else { return Ok(HashMap::new()) };
         let mut values = vec![0.0f32; self.dimension];
-        let mut embeddings = Vec::with_capacity(self.records as usize);
-        for (number, record) in (0u64..).zip(records) {
-            let (row, crc) = record.split_at(self.dimension * 4);
-            if crc != checksum(number, row).to_le_bytes() {
-                return Err(self.damaged(format!("the checksum of record {number} does not match")));
-            }
+        let mut embeddings = HashMap::new();
+        for (node, number) in self.last_records(&map, lives)? {
+            let row = &self.record(&map, number)[NODE_BYTES..];
             let (words, _) = row.as_chunks::<4>();
             for (value, word) in values.iter_mut().zip(words) {
                 *value = f32::from_le_bytes(*word);
             }
-            embeddings.push(Embedding::from_normalised(&values));
+            embeddings.insert(node, Embedding::from_normalised(&values));
         }
         Ok(embeddings)
     }
 
-    fn check_header(&self) -> Result<(), StoreError> {
+    /// Writes the embeddings of the nodes that live to `path`, in the order they have here, as the
+    /// next generation, and returns it when it is on disk. Memory: O(nodes), not O(bytes).
+    pub fn rewrite(&self, path: PathBuf, lives: impl Fn(NodeId) -> bool) -> Result<VectorFile, StoreError> {
+        let mut next = VectorFile { path, dimension: self.dimension, generation: self.generation + 1, records: 0 };
+        let Some(map) = self.map()? else { return Ok(next) };
+        let mut live: Vec<u64> = self.last_records(&map, lives)?.into_values().collect();
+        live.sort_unstable();
+        next.records = live.len() as u64;
+        if !live.is_empty() {
+            next.write(live.into_iter().map(|number| self.body(&map, number)))?;
+        }
+        Ok(next)
+    }
+
+    /// Writes the whole file: these records, without their checksums yet, and no others.
+    fn write<'a>(&self, bodies: impl Iterator<Item = &'a [u8]>) -> Result<(), StoreError> {
+        let io = StoreError::io(&self.path);
+        let mut out = BufWriter::with_capacity(WRITE_BYTES, File::create(&self.path).map_err(&io)?);
+        out.write_all(&self.header()).map_err(&io)?;
+        for (number, body) in (0..).zip(bodies) {
+            out.write_all(body).and_then(|()| out.write_all(&checksum(number, body).to_le_bytes())).map_err(&io)?;
+        }
+        out.into_inner().map_err(|error| io(error.into_error()))?.sync_all().map_err(&io)?;
+        self.path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// The number of the last record of every node that lives. Verifies every record.
+    fn last_records(&self, map: &[u8], lives: impl Fn(NodeId) -> bool) -> Result<HashMap<NodeId, u64>, StoreError> {
+        let mut last = HashMap::new();
+        for number in 0..self.records {
+            let (body, crc) = self.record(map, number).split_at(self.record_bytes() - CRC_BYTES);
+            if crc != checksum(number, body).to_le_bytes() {
+                return Err(self.damaged(format!("the checksum of record {number} does not match")));
+            }
+            let (node, _) = body.split_first_chunk().expect("a record begins with its node");
+            let node = NodeId(u32::from_le_bytes(*node));
+            if lives(node) {
+                last.insert(node, number);
+            }
+        }
+        Ok(last)
+    }
+
+    /// The file, mapped; `None` when nothing in it counts.
+    fn map(&self) -> Result<Option<memmap2::Mmap>, StoreError> {
+        if self.records == 0 {
+            return Ok(None);
+        }
+        let io = StoreError::io(&self.path);
+        let mut file = File::open(&self.path).map_err(&io)?;
+        self.check_header(&mut file)?;
+        let map = map(&file).map_err(&io)?;
+        if (map.len() as u64) < self.end() {
+            return Err(self.damaged(format!(
+                "it has {} bytes, {} records need {}",
+                map.len(),
+                self.records,
+                self.end()
+            )));
+        }
+        Ok(Some(map))
+    }
+
+    fn check_header(&self, file: &mut File) -> Result<(), StoreError> {
         let mut found = [0; HEADER_BYTES];
-        let io = |source| StoreError::Io { path: self.path.clone(), source };
-        self.file.read_exact_at(&mut found, 0).map_err(io)?;
-        match found == header(self.dimension, self.generation) {
+        file.read_exact(&mut found).map_err(StoreError::io(&self.path))?;
+        match found == self.header() {
             true => Ok(()),
             false => Err(self.damaged(format!("its header is not that of vectors of {} values", self.dimension))),
         }
     }
 
+    fn header(&self) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        header[12..16].copy_from_slice(&(self.dimension as u32).to_le_bytes());
+        header[16..24].copy_from_slice(&self.generation.to_le_bytes());
+        let crc = crc32fast::hash(&header[..24]);
+        header[24..28].copy_from_slice(&crc.to_le_bytes());
+        header
+    }
+
+    fn record<'a>(&self, map: &'a [u8], number: u64) -> &'a [u8] {
+        let bytes = self.record_bytes();
+        &map[HEADER_BYTES + number as usize * bytes..][..bytes]
+    }
+
+    /// A record without its checksum.
+    fn body<'a>(&self, map: &'a [u8], number: u64) -> &'a [u8] {
+        &self.record(map, number)[..self.record_bytes() - CRC_BYTES]
+    }
+
     fn record_bytes(&self) -> usize {
-        self.dimension * 4 + CRC_BYTES
+        record_bytes(self.dimension)
     }
 
     fn end(&self) -> u64 {
@@ -125,32 +211,20 @@ impl VectorFile {
     }
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    options
+/// The size of a record of `dimension` values.
+pub fn record_bytes(dimension: usize) -> usize {
+    NODE_BYTES + dimension * 4 + CRC_BYTES
 }
 
-fn header(dimension: usize, generation: u64) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-    header[12..16].copy_from_slice(&(dimension as u32).to_le_bytes());
-    header[16..24].copy_from_slice(&generation.to_le_bytes());
-    let crc = crc32fast::hash(&header[..24]);
-    header[24..28].copy_from_slice(&crc.to_le_bytes());
-    header
-}
-
-fn checksum(number: u64, row: &[u8]) -> u32 {
+fn checksum(number: u64, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&number.to_le_bytes());
-    hasher.update(row);
+    hasher.update(body);
     hasher.finalize()
 }
 
 /// The one place with unsafe code. Sound as long as nobody shortens the file while it is mapped:
-/// the state directory is locked, and this process only ever appends.
+/// the state directory is locked, and this process shortens a file only when it opens the directory.
 #[allow(unsafe_code)]
 fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: see above.
@@ -159,61 +233,84 @@ fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const DIMENSION: usize = 3;
 
-    fn rows() -> Vec<Vec<f32>> {
-        vec![vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 0.0], vec![0.0, 0.6, 0.8]]
+    fn vector(node: u32, values: [f32; DIMENSION]) -> NewVector {
+        NewVector { node: NodeId(node), embedding: Embedding::from_normalised(&values) }
     }
 
-    fn faces(faces: u64) -> CollectionRecord {
-        CollectionRecord { faces, ..CollectionRecord::new() }
+    /// Three records: node 4, node 0, node 4 again.
+    fn written(folder: &Path) -> VectorFile {
+        let mut file = VectorFile { path: folder.join("a.1.vectors"), dimension: DIMENSION, generation: 1, records: 0 };
+        file.append(&[vector(4, [1.0, 0.0, 0.0]), vector(0, [0.0, 1.0, 0.0])]).unwrap();
+        file.records = 2;
+        file.append(&[vector(4, [0.0, 0.6, 0.8])]).unwrap();
+        file.records = 3;
+        file.recover().unwrap();
+        file
     }
 
-    fn written(folder: &Path) -> PathBuf {
-        let path = folder.join("a.vectors");
-        let mut file = VectorFile::create(&path, DIMENSION).unwrap();
-        file.append(rows().iter().map(Vec::as_slice)).unwrap();
-        path
+    fn values(file: &VectorFile, node: u32) -> Option<Vec<f32>> {
+        file.read(|_| true).unwrap().get(&NodeId(node)).map(|embedding| embedding.values().to_vec())
     }
 
     #[test]
-    fn what_was_appended_is_read_back_and_can_be_appended_to() {
+    fn the_last_record_of_a_live_node_is_its_embedding() {
         let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
-        let mut file = VectorFile::open(&path, DIMENSION, &faces(3)).unwrap();
-        file.append([[0.8f32, 0.6, 0.0].as_slice()].into_iter()).unwrap();
-        let read: Vec<Vec<f32>> = file.read().unwrap().iter().map(|e| e.values().to_vec()).collect();
-        assert_eq!(read[..3], rows()[..]);
-        assert_eq!(read[3], [0.8, 0.6, 0.0]);
+        let file = written(folder.path());
+        assert_eq!(values(&file, 4).unwrap(), [0.0, 0.6, 0.8]);
+        assert_eq!(values(&file, 0).unwrap(), [0.0, 1.0, 0.0]);
+        assert_eq!(values(&file, 1), None);
+        assert!(file.read(|node| node == NodeId(1)).unwrap().is_empty());
+        assert_eq!(values(&VectorFile { records: 2, ..file }, 4).unwrap(), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn rewriting_keeps_what_lives_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = written(folder.path());
+        let rewritten = file.rewrite(folder.path().join("a.2.vectors"), |node| node == NodeId(4)).unwrap();
+        assert_eq!((rewritten.generation, rewritten.records), (2, 1));
+        rewritten.recover().unwrap();
+        assert_eq!(std::fs::metadata(&rewritten.path).unwrap().len(), rewritten.end());
+        assert_eq!(values(&rewritten, 4).unwrap(), [0.0, 0.6, 0.8]);
+        assert_eq!(values(&rewritten, 0), None);
+        let empty = rewritten.rewrite(folder.path().join("a.3.vectors"), |_| false).unwrap();
+        assert_eq!(empty.records, 0);
+        assert!(!empty.path.exists(), "a file of no records need not be there");
     }
 
     #[test]
     fn what_lies_beyond_the_commit_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
-        let torn = [std::fs::read(&path).unwrap(), vec![7; 5]].concat();
-        std::fs::write(&path, torn).unwrap();
-        let file = VectorFile::open(&path, DIMENSION, &faces(2)).unwrap();
-        assert_eq!(file.read().unwrap().len(), 2);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), file.end());
+        let file = written(folder.path());
+        let torn = [std::fs::read(&file.path).unwrap(), vec![7; 5]].concat();
+        std::fs::write(&file.path, torn).unwrap();
+        let committed = VectorFile { records: 2, ..file };
+        committed.recover().unwrap();
+        assert_eq!(std::fs::metadata(&committed.path).unwrap().len(), committed.end());
+        assert_eq!(committed.read(|_| true).unwrap().len(), 2);
     }
 
     #[test]
     fn damage_is_named_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let path = written(folder.path());
-        let whole = std::fs::read(&path).unwrap();
+        let file = written(folder.path());
+        let whole = std::fs::read(&file.path).unwrap();
         for place in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[place] ^= 0x10;
-            std::fs::write(&path, bytes).unwrap();
-            let opened = VectorFile::open(&path, DIMENSION, &faces(3));
-            let error = opened.and_then(|file| file.read()).unwrap_err();
+            std::fs::write(&file.path, bytes).unwrap();
+            let error = file.recover().and_then(|()| file.read(|_| true)).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "byte {place}: {error}");
         }
-        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert!(matches!(VectorFile::open(&path, DIMENSION, &faces(3)), Err(StoreError::Damaged { .. })));
+        std::fs::write(&file.path, &whole[..whole.len() - 1]).unwrap();
+        assert!(matches!(file.recover(), Err(StoreError::Damaged { .. })));
+        std::fs::remove_file(&file.path).unwrap();
+        assert!(matches!(file.recover(), Err(StoreError::Damaged { .. })));
     }
 }

@@ -1,48 +1,117 @@
-"""The paper's batch pipeline in a few lines, to compare `facetd cluster` with: no code shared with it or the training.
+"""What `facetd cluster`, and a stream once settled, must answer: an oracle that shares no code with either.
+
+Neighbours by brute force, the graphs under onnxruntime, and merging of its own (`oracle_merging.py`).
 
 usage: oracle.py --features F.bin --dimension D --model DIR --labels OUT
+       oracle.py --cases FILE.jsonl --model DIR --answers OUT.jsonl
+
+A case is one collection, a JSON object a line:
+{"faces": [{"id": "a", "embedding": [0.1, …], "frame": "f1" or null, "quality": 0.7 or null}, …],
+ "must": [["a", "b"], …], "cannot": [["a", "c"], …], "quality_floor": 0.5,
+ "merging": null, or an object that replaces [merging] of model.toml}
+Its answer is {"labels": [0, 0, 1, …]}: a cluster number for each face, in the order of the case.
 """
 
 import argparse
+import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from oracle_merging import Constraints, Merging, Pair, Scored, merge
 
 CHUNK = 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--features", type=Path, required=True, help="headless little-endian f32, row-major")
-    parser.add_argument("--dimension", type=int, required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True, help="written: one integer a line")
+    parser.add_argument("--features", type=Path, help="headless little-endian f32, row-major")
+    parser.add_argument("--dimension", type=int)
+    parser.add_argument("--labels", type=Path, help="written: one integer a line")
+    parser.add_argument("--cases", type=Path, help="one case a line")
+    parser.add_argument("--answers", type=Path, help="written: one answer a line")
     arguments = parser.parse_args()
-    features = np.fromfile(arguments.features, dtype="<f4").reshape(-1, arguments.dimension)
-    labels = cluster(features, arguments.model)
-    arguments.labels.write_text("".join(f"{label}\n" for label in labels))
+    model = Model.load(arguments.model)
+    if arguments.cases:
+        cases = [json.loads(line) for line in arguments.cases.read_text().splitlines()]
+        answers = [json.dumps({"labels": answer(model, case)}) for case in cases]
+        arguments.answers.write_text("".join(f"{line}\n" for line in answers))
+    else:
+        features = np.fromfile(arguments.features, dtype="<f4").reshape(-1, arguments.dimension)
+        # Rows are faces in the order of their ids.
+        labels = merge(len(features), linkages(model, normalised(features)), model.merging, Constraints())
+        arguments.labels.write_text("".join(f"{label}\n" for label in labels))
 
 
-def cluster(features: NDArray[np.float32], model: Path) -> NDArray[np.int32]:
-    about = tomllib.loads((model / "model.toml").read_text())
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    faces = (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    near = neighbourhoods(faces, about["hop1"])
-    enhanced = run(model / about["files"]["re"]["name"], faces, near[:, : about["hop2"]])
-    linkage = run(model / about["files"]["lp"]["name"], enhanced, near)
-    # Either direction above the threshold makes the link: components do not ask which.
-    face, place = np.nonzero(linkage > about["merging"]["threshold"])
-    links = coo_array((np.ones(len(face)), (face, near[face, place])), shape=(len(faces), len(faces)))
-    return connected_components(links, directed=False)[1]
+@dataclass(frozen=True)
+class Model:
+    hop1: int
+    hop2: int
+    merging: Merging
+    relation_encoder: onnxruntime.InferenceSession
+    linkage_predictor: onnxruntime.InferenceSession
+
+    @staticmethod
+    def load(folder: Path) -> "Model":
+        about = tomllib.loads((folder / "model.toml").read_text())
+        encoder, predictor = (
+            onnxruntime.InferenceSession(folder / about["files"][part]["name"], providers=["CPUExecutionProvider"])
+            for part in ("re", "lp")
+        )
+        return Model(about["hop1"], about["hop2"], Merging.read(about["merging"]), encoder, predictor)
+
+
+def answer(model: Model, case: dict) -> list[int]:
+    # From here on a face is its place in the order of ids: that decides every tie.
+    faces = sorted(case["faces"], key=lambda face: face["id"].encode())
+    place = {face["id"]: number for number, face in enumerate(faces)}
+    features = np.array([face["embedding"] for face in faces], dtype=np.float32)
+    frames: dict[str, set[int]] = {}
+    for number, face in enumerate(faces):
+        if face["frame"] is not None:
+            frames.setdefault(face["frame"], set()).add(number)
+    poor = {
+        n for n, face in enumerate(faces) if face["quality"] is not None and face["quality"] < case["quality_floor"]
+    }
+    must = [(place[one], place[other]) for one, other in case["must"]]
+    constraints = Constraints(
+        must=must,
+        apart=[*frames.values(), *({place[one], place[other]} for one, other in case["cannot"])],
+        weak=poor - {face for pair in must for face in pair},
+    )
+    merging = model.merging if case["merging"] is None else Merging.read(case["merging"])
+    labels = merge(len(faces), linkages(model, normalised(features)), merging, constraints) if faces else []
+    return [labels[place[face["id"]]] for face in case["faces"]]
+
+
+def normalised(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of length 1: the length in f64, summed from left to right, and the quotient rounded to f32."""
+    exact = features.astype(np.float64)
+    length = np.sqrt(np.cumsum(exact**2, axis=1)[:, -1:])
+    return (exact / length).astype(np.float32)
+
+
+def linkages(model: Model, faces: NDArray[np.float32]) -> Scored:
+    """The linkage of each face with each of its hop1 nearest, by (face, candidate)."""
+    near = neighbourhoods(faces, model.hop1)
+    if near.shape[1] == 0:
+        return {}  # one face alone
+    enhanced = run(model.relation_encoder, faces, near[:, : model.hop2], model.hop2)
+    linkage = run(model.linkage_predictor, enhanced, near, model.hop1)
+    return {
+        Pair(face, candidate): p
+        for face, (candidates, scored) in enumerate(zip(near.tolist(), linkage.tolist(), strict=True))
+        for candidate, p in zip(candidates, scored, strict=False)  # scores of what is masked are left over
+    }
 
 
 def neighbourhoods(faces: NDArray[np.float32], hop1: int) -> NDArray[np.int64]:
-    """Rows of the hop1 nearest other faces by cosine, ties by row order."""
+    """Rows of the hop1 nearest other faces by cosine, ties by row order; all others where there are fewer."""
     exact, found = faces.astype(np.float64), []
     for start in range(0, len(faces), CHUNK):
         # Rounded, so that equal faces tie however the product was summed.
@@ -53,17 +122,19 @@ def neighbourhoods(faces: NDArray[np.float32], hop1: int) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def run(graph: Path, values: NDArray[np.float32], near: NDArray[np.int64]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+def run(
+    graph: onnxruntime.InferenceSession, values: NDArray[np.float32], near: NDArray[np.int64], width: int
+) -> NDArray[np.float32]:
+    """One output a face. A neighbourhood shorter than `width` is filled with zeros, and the filling masked."""
     outputs = []
     for start in range(0, len(values), CHUNK):
         rows = near[start : start + CHUNK]
-        inputs = {
-            "face": values[start : start + CHUNK],
-            "neighbours": values[rows],
-            "mask": np.ones(rows.shape, dtype=bool),
-        }
-        outputs.append(session.run(None, inputs)[0])
+        neighbours = np.zeros((len(rows), width, values.shape[1]), dtype=np.float32)
+        neighbours[:, : rows.shape[1]] = values[rows]
+        mask = np.zeros((len(rows), width), dtype=bool)
+        mask[:, : rows.shape[1]] = True
+        inputs = {"face": values[start : start + CHUNK], "neighbours": neighbours, "mask": mask}
+        outputs.append(graph.run(None, inputs)[0])
     return np.concatenate(outputs)
 
 

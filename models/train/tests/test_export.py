@@ -9,10 +9,11 @@ import onnx
 import pytest
 import torch
 
-from facetd_train import artefact, simulation
+from facetd_train import artefact, fixtures, pipeline
 from facetd_train.artefact import Artefact
 from facetd_train.data import Faces
 from facetd_train.export import ExportError, check, export
+from facetd_train.merging import SINGLE, Merging
 from facetd_train.model import FaceTransformer
 
 
@@ -82,11 +83,21 @@ def test_model_toml_is_complete(artefact_folder: Path) -> None:
     ]
     assert (about["format"], about["dimension"], about["hop1"], about["hop2"]) == (1, 16, 6, 3)
     assert about["edges"] == []
-    assert about["merging"] == {"rule": "single", "threshold": 0.5}
+    assert about["merging"] == {
+        **{"rule": "evidence", "threshold": 0.2, "threshold_off": 0.15},
+        **{"per_face": 2, "cap": 6},
+    }
     assert list(about["scores"]) == ["pairwise_f", "bcubed_f", "nmi"]
     assert list(about["neighbour_similarity"]) == ["q01", "q10", "q50", "q90", "q99"]
     for part in ("re", "lp"):
         assert about["files"][part]["sha256"] == artefact.digest(artefact_folder / f"{part}.onnx")
+
+
+def test_merging_is_read_as_it_was_written() -> None:
+    for merging in (fixtures.MERGING, Merging(SINGLE, threshold=0.345, threshold_off=0.3)):
+        assert artefact.read_section(tomllib.loads(artefact.section(merging))) == merging
+    without = {"rule": "single", "threshold": 0.34}
+    assert artefact.read_section(without) == Merging(SINGLE, threshold=0.34, threshold_off=0.34)
 
 
 def test_a_changed_file_is_refused(artefact_folder: Path, tmp_path: Path) -> None:
@@ -101,18 +112,16 @@ def test_a_changed_file_is_refused(artefact_folder: Path, tmp_path: Path) -> Non
 def test_the_artefact_scores_as_the_model_does(model: FaceTransformer, people: Faces, tmp_path: Path) -> None:
     export(model, tmp_path)
     (tmp_path / "model.toml").write_text(
-        "format = 1\ndimension = 16\nhop1 = 6\nhop2 = 3\nmerging = { threshold = 0.5 }\n"
+        'format = 1\ndimension = 16\nhop1 = 6\nhop2 = 3\nmerging = { rule = "single", threshold = 0.5 }\n'
         + "".join(
             f'[files.{part}]\nname = "{part}.onnx"\nsha256 = "{artefact.digest(tmp_path / f"{part}.onnx")}"\n'
             for part in ("re", "lp")
         )
     )
-    expected = simulation.batch(model, people.features)
-    got = simulation.batch(Artefact(tmp_path), people.features)
-    pairs = {(q, c): p for q, c, p in zip(expected.query, expected.candidate, expected.linkage, strict=True)}
-    both = [(pairs[q, c], p) for q, c, p in zip(got.query, got.candidate, got.linkage, strict=True) if (q, c) in pairs]
-    assert len(both) > 0.99 * len(pairs)  # the floor may fall between two roundings
-    np.testing.assert_allclose(*zip(*both, strict=True), atol=1e-5)
+    expected = pipeline.link(model, people.features)
+    got = pipeline.link(Artefact(tmp_path), people.features)
+    np.testing.assert_array_equal(got.candidate, expected.candidate)
+    np.testing.assert_allclose(got.linkage, expected.linkage, atol=1e-5)
 
 
 def test_recorded_cases_are_what_the_graphs_answer(artefact_folder: Path) -> None:
@@ -135,8 +144,6 @@ def test_recorded_cases_are_what_the_graphs_answer(artefact_folder: Path) -> Non
 
 
 def test_fixtures_repeat_themselves(artefact_folder: Path, tmp_path: Path) -> None:
-    from facetd_train import fixtures
-
     fixtures.write(tmp_path)
     for file in ("re.onnx", "lp.onnx", "model.toml", "cases.json"):
         assert (tmp_path / file).read_bytes() == (artefact_folder / file).read_bytes()

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from facetd_train import data, simulation, training
+from facetd_train import data, pipeline, training
 from facetd_train.data import Faces
 from facetd_train.fixtures import TINY
-from facetd_train.merging import score
 from facetd_train.model import FaceTransformer
 from facetd_train.neighbours import Neighbourhoods, search
+from facetd_train.scores import score
 from facetd_train.training import Plan, fit, quantiles, rate, shortened, step_loss
-from facetd_train.validation import THRESHOLDS, choose
 
 PLAN = Plan(epochs=8, queries=64, learning_rate=0.003, warm_up=5, neighbours=64, validation=0.3, checks=2, seed=5)
 
@@ -73,17 +72,18 @@ def test_too_few_faces_are_refused(people: Faces) -> None:
 def test_fit_learns(people: Faces) -> None:
     train, held_out = data.hold_out(people, 0.3, 0)
     trained = fit(train, held_out, TINY, PLAN)
-    linkages = simulation.batch(trained.model, held_out.features)
-    reached = score(held_out.identities, linkages.clusters(trained.choice.threshold)).bcubed_f
-    assert reached > 0.75
-    assert set(trained.choice.bcubed) == {"1.0", "0.3", "0.1", "stream"}
+    linkages = pipeline.link(trained.model, held_out.features)
+    for choice in trained.choices:
+        assert score(held_out.identities, linkages.clusters(choice.merging)).bcubed_f > 0.75
+        assert set(choice.bcubed) == {"1.0", "0.3", "0.1", "crowd"}
+    assert {choice.merging.rule.name for choice in trained.choices} == {"single", "evidence"}
     assert trained.identities == 70
 
 
 def test_fit_repeats_itself(people: Faces) -> None:
     train, held_out = data.hold_out(people, 0.3, 0)
     once, again = (fit(train, held_out, TINY, replace(PLAN, epochs=2)) for _ in range(2))
-    assert again.choice == once.choice
+    assert again.choices == once.choices
     for one, other in zip(once.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -102,20 +102,6 @@ def test_the_best_checkpoint_is_kept(people: Faces, monkeypatch: pytest.MonkeyPa
     assert trained.epochs == 0
     for one, other in zip(trained.model.parameters(), start.parameters(), strict=True):
         assert torch.equal(one, other)
-
-
-def test_the_threshold_is_the_highest_that_is_nearly_best_on_the_mean() -> None:
-    choice = choose({"a": 1 - (THRESHOLDS - 0.4) ** 2, "b": 0.9 - (THRESHOLDS - 0.6) ** 2})
-    # The mean is 0.94 - (t - 0.5)²: 0.5 is best, and 0.07 above it costs 0.0049.
-    assert choice.threshold == pytest.approx(0.57)
-    assert choice.goodness == pytest.approx(0.94, abs=1e-3)
-    assert choice.bcubed["a"] == pytest.approx(1 - 0.17**2)
-
-
-def test_a_plateau_wins_over_a_spike() -> None:
-    plateau = np.where(np.abs(THRESHOLDS - 0.3) < 0.045, 0.8, 0.5)
-    spike = np.where(np.abs(THRESHOLDS - 0.8) < 0.001, 0.46, 0.0)
-    assert choose({"a": plateau + spike}).threshold == pytest.approx(0.32)
 
 
 def test_quantiles() -> None:

@@ -1,17 +1,23 @@
-//! The exact index: compares a face with every other. O(n d) a search, nothing kept.
+//! The exact index: compares a face with every other. O(n d) a search.
 
-use std::ops::Range;
-
+use super::members::Members;
 use super::{Faces, Index, Neighbour};
-use crate::engine::faces::nodes;
-use crate::engine::graph::nearest_first;
 use crate::face::NodeId;
 
 /// Brute force over the table of faces.
-pub struct Exact;
+#[derive(Debug, Default)]
+pub struct Exact {
+    members: Members,
+}
 
 impl Index for Exact {
-    fn insert(&mut self, _faces: &Faces, _new: Range<usize>) {}
+    fn insert(&mut self, _faces: &Faces, new: &[NodeId]) {
+        new.iter().for_each(|&node| self.members.insert(node));
+    }
+
+    fn remove(&mut self, node: NodeId) {
+        self.members.remove(node);
+    }
 
     fn search(
         &self,
@@ -20,15 +26,20 @@ impl Index for Exact {
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour> {
-        let mut met: Vec<Neighbour> = nodes(0..faces.len())
-            .filter(|&node| node != query)
-            .map(|node| Neighbour { node, similarity: faces.similarity(query, node) })
-            .collect();
-        if met.len() > nearest {
-            met.select_nth_unstable_by(nearest, |a, b| nearest_first(faces, a, b));
-            let rest = met.split_off(nearest);
-            met.extend(rest.into_iter().filter(|&neighbour| also(neighbour)));
-        }
-        met
+        self.members.search(faces, query, nearest, also)
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn maintain(&mut self, _faces: &Faces, _steps: usize) {}
+
+    fn points(&self) -> usize {
+        self.members.len()
+    }
+
+    fn dead_share(&self) -> f64 {
+        0.0
     }
 }

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from facetd_train import artefact, data, fixtures, simulation
+from facetd_train import artefact, data, fixtures, pipeline
 from facetd_train.artefact import Artefact
 from facetd_train.export import export
-from facetd_train.merging import Scores, score
+from facetd_train.merging import Merging, Rule
 from facetd_train.model import Architecture, FaceTransformer
 from facetd_train.presets import PRESETS
+from facetd_train.scores import Scores, score
 from facetd_train.training import fit
 
 
@@ -59,7 +60,6 @@ def parser() -> argparse.ArgumentParser:
     made = command("evaluate", run_evaluate, "Score an artefact on labelled faces.")
     labelled(made)
     made.add_argument("--model", type=Path, required=True, help="folder of the artefact")
-    made.add_argument("--stream", type=int, metavar="N", help="also as a stream of N faces at a time")
 
     made = command("fixtures", run_fixtures, "Write the tiny model and the recorded cases the Rust tests use.")
     made.add_argument("--out", type=Path, required=True)
@@ -79,14 +79,15 @@ def run_fit(arguments: argparse.Namespace) -> None:
         faces, _ = data.split(faces, SPLIT_SEED)
     train, held_out = data.hold_out(faces, plan.validation, plan.seed)
     trained = fit(train, held_out, architecture, plan)
-    linkages = simulation.batch(trained.model, held_out.features)
+    merging = trained.choices[0].merging
+    linkages = pipeline.link(trained.model, held_out.features)
     checkpoint = {
         "architecture": asdict(architecture),
         "weights": trained.model.state_dict(),
         "about": {
             "name": arguments.name or arguments.out.resolve().name,
-            "threshold": trained.choice.threshold,
-            "scores": asdict(score(held_out.identities, linkages.clusters(trained.choice.threshold))),
+            "merging": asdict(merging),
+            "scores": asdict(score(held_out.identities, linkages.clusters(merging))),
             "neighbour_similarity": trained.neighbour_similarity,
             "data": arguments.data or arguments.features.stem,
             "identities": trained.identities,
@@ -112,7 +113,9 @@ def write_artefact(checkpoint: dict, folder: Path) -> None:
     model = FaceTransformer(architecture)
     model.load_state_dict(checkpoint["weights"])
     export(model, folder)
-    about = checkpoint["about"] | {"scores": Scores(**checkpoint["about"]["scores"])}
+    about = checkpoint["about"]
+    merging = Merging(**about["merging"] | {"rule": Rule(**about["merging"]["rule"])})
+    about = about | {"scores": Scores(**about["scores"]), "merging": merging}
     artefact.describe(folder, architecture=architecture, **about)
 
 
@@ -127,11 +130,9 @@ def run_split(arguments: argparse.Namespace) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     faces = data.read(arguments.features, arguments.labels, arguments.dimension)
     model = Artefact(arguments.model)
-    linkages = simulation.batch(model, faces.features)
-    print("batch   ", score(faces.identities, linkages.clusters(model.threshold)))
-    if arguments.stream:
-        linkages = simulation.stream(model, faces.features, arguments.stream)
-        print("stream  ", score(faces.identities, linkages.clusters(model.threshold)))
+    linkages = pipeline.link(model, faces.features)
+    print(f"{model.merging.rule}, threshold {model.merging.threshold:.3f}")
+    print(score(faces.identities, linkages.clusters(model.merging)))
 
 
 def run_fixtures(arguments: argparse.Namespace) -> None:

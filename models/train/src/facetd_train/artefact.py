@@ -9,9 +9,10 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from facetd_train.merging import Scores
+from facetd_train.merging import SINGLE, Merging, Rule
 from facetd_train.model import Architecture
 from facetd_train.neighbours import Neighbourhoods
+from facetd_train.scores import Scores
 
 FORMAT = 1
 OPSET = 17
@@ -21,7 +22,7 @@ def describe(
     folder: Path,
     name: str,
     architecture: Architecture,
-    threshold: float,
+    merging: Merging,
     scores: Scores,
     neighbour_similarity: dict[str, float],
     data: str,
@@ -44,8 +45,7 @@ opset = {OPSET}
 edges = []                      # names of edge features fed to LP
 
 [merging]
-rule = "single"
-threshold = {threshold:.2f}                # tau, chosen on validation identities
+{section(merging)}
 
 [files.re]
 name = "re.onnx"
@@ -78,6 +78,26 @@ nmi = {scores.nmi:.4f}
     )
 
 
+def section(merging: Merging) -> str:
+    rule = merging.rule
+    lines = [
+        f'rule = "{rule.name}"',
+        f"threshold = {merging.threshold:<18.3f} # tau, chosen on validation identities",
+        f"threshold_off = {merging.threshold_off:<14.3f} # tau_off: while faces are stale, what merged above tau stays",
+    ]
+    if rule != SINGLE:
+        lines += [
+            f"per_face = {rule.per_face:<19} # pairs for each face of the smaller cluster that make a merge certain",
+            f"cap = {rule.cap:<24} # at most so many",
+        ]
+    return "\n".join(lines)
+
+
+def read_section(about: dict) -> Merging:
+    rule = SINGLE if about["rule"] == SINGLE.name else Rule(about["rule"], about["per_face"], about["cap"])
+    return Merging(rule, about["threshold"], about.get("threshold_off", about["threshold"]))
+
+
 def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -89,7 +109,7 @@ def session(file: Path) -> onnxruntime.InferenceSession:
 
 
 class Artefact:
-    """A folder's graphs under onnxruntime; scores as FaceTransformer does (see simulation.Scorer)."""
+    """A folder's graphs under onnxruntime; scores as FaceTransformer does (see pipeline.Scorer)."""
 
     def __init__(self, folder: Path) -> None:
         about = tomllib.loads((folder / "model.toml").read_text())
@@ -99,7 +119,7 @@ class Artefact:
             if digest(folder / file["name"]) != file["sha256"]:
                 raise SystemExit(f"{folder / file['name']} is not the file model.toml names: export the model again")
         self.dimension, self.hop1, self.hop2 = about["dimension"], about["hop1"], about["hop2"]
-        self.threshold: float = about["merging"]["threshold"]
+        self.merging = read_section(about["merging"])
         self.re = session(folder / about["files"]["re"]["name"])
         self.lp = session(folder / about["files"]["lp"]["name"])
 

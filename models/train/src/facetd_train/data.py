@@ -28,6 +28,11 @@ class Faces:
     def rows(self, rows: NDArray[np.bool_] | Integers) -> "Faces":
         return Faces(self.features[rows], self.identities[rows])
 
+    def and_those_of(self, other: "Faces") -> "Faces":
+        return Faces(
+            np.concatenate([self.features, other.features]), np.concatenate([self.identities, other.identities])
+        )
+
     def of(self, identities: Integers) -> "Faces":
         """The faces of these identities, in their order here."""
         return self.rows(np.isin(self.identities, identities))

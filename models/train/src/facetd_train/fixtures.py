@@ -8,11 +8,14 @@ from torch import Tensor
 
 from facetd_train import artefact
 from facetd_train.export import export
-from facetd_train.merging import Scores
+from facetd_train.merging import Merging, Rule
 from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.scores import Scores
 
 TINY = Architecture(dimension=16, hop1=6, hop2=3, depth=2, heads=2, head_dimension=8, dropout=0.0)
 SEED = 7
+# Of 10 to 200 random faces, or of tight groups of them, this makes neither one cluster nor only singletons.
+MERGING = Merging(Rule("evidence", per_face=2, cap=6), threshold=0.2, threshold_off=0.15)
 # name, batch, whether neighbourhoods are short
 CASES = (("one", 1, False), ("one_short", 1, True), ("batch", 64, False), ("batch_short", 64, True))
 
@@ -26,7 +29,7 @@ def write(folder: Path) -> None:
         folder,
         name="fixture-16",
         architecture=TINY,
-        threshold=0.5,
+        merging=MERGING,
         scores=Scores(0, 0, 0, 0, 0),
         neighbour_similarity=dict.fromkeys(("q01", "q10", "q50", "q90", "q99"), 0.0),
         data="none: random weights",

@@ -27,7 +27,7 @@ PRESETS = {
     # The model that is shipped for the demo: small before good, trained on `facetd synth`.
     "demo": Preset(
         Architecture(dimension=128, hop1=16, hop2=5, depth=1, heads=2, head_dimension=32, dropout=0.2),
-        Plan(epochs=2, queries=512, learning_rate=5e-4, warm_up=20, validation=0.35, checks=4, arrivals=256),
+        Plan(epochs=2, queries=512, learning_rate=5e-4, warm_up=20, validation=0.35, checks=4),
         halved=False,
     ),
 }

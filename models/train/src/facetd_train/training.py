@@ -38,14 +38,13 @@ class Plan:
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
-    arrivals: int = 64  # faces at a time in the simulated stream
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Trained:
     model: FaceTransformer
-    choice: Choice
+    choices: list[Choice]  # the one to ship first, then the other rule's best
     identities: int
     faces: int
     epochs: int  # at the checkpoint that was kept
@@ -59,7 +58,7 @@ def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -
     generator = torch.Generator().manual_seed(plan.seed)
     features, identities = torch.from_numpy(train.features), torch.from_numpy(train.identities)
     long, similarity = search(train.features, plan.neighbours)
-    validation = Validation(held_out, plan.seed)
+    validation = Validation(held_out, train, plan.seed)
 
     model = FaceTransformer(architecture)
     optimiser = torch.optim.AdamW(decayed(model, plan.weight_decay), lr=plan.learning_rate)
@@ -96,12 +95,13 @@ def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -
 
     model.load_state_dict(kept)
     model.eval()
-    choice = validation.thorough(model, plan.arrivals)
-    report(f"chosen: {choice}")
+    choices = validation.thorough(model)
+    for place, choice in zip(("chosen", "instead of"), choices, strict=True):
+        report(f"{place}: {choice}")
     nearest = similarity[:, : architecture.hop1].flatten()
     return Trained(
         model=model,
-        choice=choice,
+        choices=choices,
         identities=len(identities.unique()),
         faces=len(train),
         epochs=round(kept_at / steps_an_epoch),

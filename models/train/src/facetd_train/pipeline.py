@@ -1,0 +1,42 @@
+"""The paper's batch pipeline: linkages of a set of faces, each scored once in its neighbourhood among all of them.
+
+That is all there is to simulate of a stream: once settled it has these linkages too, and on its way it passes through
+sets of every size.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facetd_train.data import Floats
+from facetd_train.merging import Linkages
+from facetd_train.neighbours import Neighbourhoods, search
+
+
+class Scorer(Protocol):
+    """What runs both modules: FaceTransformer while training, Artefact afterwards."""
+
+    @property
+    def hop1(self) -> int: ...
+
+    @property
+    def hop2(self) -> int: ...
+
+    def enhance_all(self, features: Tensor, faces: Tensor, hop2: Neighbourhoods) -> Tensor: ...
+
+    def link_all(self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods) -> Tensor: ...
+
+
+def link(model: Scorer, features: Floats) -> Linkages:
+    faces = len(features)
+    if faces < 2:
+        return Linkages(faces, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    values, everyone = torch.from_numpy(features), torch.arange(faces)
+    rows, _ = search(features, model.hop1)
+    hop1 = Neighbourhoods(rows, torch.ones_like(rows, dtype=torch.bool))
+    enhanced = model.enhance_all(values, everyone, hop1.first(model.hop2))
+    linkage = model.link_all(enhanced, everyone, hop1)
+    query = everyone.unsqueeze(1).expand_as(rows)
+    return Linkages(faces, *(column.flatten().numpy() for column in (query, rows, linkage)))

@@ -1,0 +1,68 @@
+"""The pipeline scores what the definition of a neighbourhood says."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facetd_train import pipeline
+from facetd_train.data import Faces
+from facetd_train.merging import SINGLE, Linkages, Merging
+from facetd_train.model import FaceTransformer
+from facetd_train.scores import score
+
+
+def by_pair(linkages: Linkages) -> dict[tuple[int, int], float]:
+    columns = (linkages.query.tolist(), linkages.candidate.tolist(), linkages.linkage.tolist())
+    return {(query, candidate): linkage for query, candidate, linkage in zip(*columns, strict=True)}
+
+
+def by_hand(model: FaceTransformer, features: np.ndarray) -> dict[tuple[int, int], float]:
+    """Face by face, without batches, masks or chunks."""
+    values = torch.from_numpy(features)
+    cosine = values @ values.T
+    cosine.fill_diagonal_(-2)
+    order = cosine.argsort(dim=1, descending=True)[:, : min(model.hop1, len(values) - 1)]
+
+    def alone(count: int) -> Tensor:
+        return torch.ones(1, count, dtype=torch.bool)
+
+    with torch.inference_mode():
+        g = torch.cat(
+            [
+                model.re(
+                    values[[face]], values[order[face, : model.hop2]][None], alone(min(model.hop2, order.shape[1]))
+                )
+                for face in range(len(values))
+            ]
+        )
+        found = {}
+        for face in range(len(values)):
+            linkage = model.lp(g[[face]], g[order[face]][None], alone(order.shape[1]))[0]
+            found |= {(face, c): p for c, p in zip(order[face].tolist(), linkage.tolist(), strict=True)}
+    return found
+
+
+def assert_same(got: dict[tuple[int, int], float], expected: dict[tuple[int, int], float]) -> None:
+    assert got.keys() == expected.keys()
+    np.testing.assert_allclose([got[pair] for pair in expected], list(expected.values()), atol=1e-5)
+
+
+def test_every_candidate_is_scored(model: FaceTransformer, people: Faces) -> None:
+    features = people.features[:60]
+    got = pipeline.link(model, features)
+    assert len(got.linkage) == 60 * model.hop1  # the weakest too: they speak against a merge
+    assert_same(by_pair(got), by_hand(model, features))
+
+
+def test_few_faces_have_short_neighbourhoods(model: FaceTransformer, people: Faces) -> None:
+    assert len(pipeline.link(model, people.features[:1]).linkage) == 0
+    for few in (2, 4):
+        features = people.features[:few]
+        assert_same(by_pair(pipeline.link(model, features)), by_hand(model, features))
+
+
+def test_scores_of_perfect_linkages(people: Faces) -> None:
+    same = people.identities[:, None] == people.identities[None, :]
+    query, candidate = np.nonzero(np.triu(same, 1))
+    linkages = Linkages(len(people), query, candidate, np.ones(len(query), dtype=np.float32))
+    assert score(people.identities, linkages.clusters(Merging(SINGLE, 0.5, 0.5))).bcubed_f == 1

@@ -1,0 +1,65 @@
+//! What the configuration and the model say, as the shard and its engines need it.
+
+use crate::config::{Collections, Config, Index};
+use crate::engine::EngineSettings;
+use crate::engine::cluster::ClusterSettings;
+use crate::engine::index::{HnswParameters, IndexKind};
+use crate::engine::retention::Retention;
+use crate::face::CollectionName;
+use crate::model::Artefact;
+use crate::model::artefact::Merging;
+use crate::store;
+
+/// How a shard works.
+#[derive(Debug, Clone)]
+pub struct ShardSettings {
+    pub model: store::Model,
+    pub max_collections: usize,
+    /// Stale faces scored again for each record.
+    pub refresh_per_face: usize,
+    index: IndexKind,
+    merging: Merging,
+    max_component: usize,
+    collections: Collections,
+}
+
+impl ShardSettings {
+    pub fn new(config: &Config, artefact: &Artefact) -> ShardSettings {
+        let engine = &config.engine;
+        let index = match engine.index {
+            Index::Exact => IndexKind::Exact,
+            Index::Hnsw => IndexKind::Hnsw(HnswParameters {
+                connections: engine.hnsw_connections,
+                ef_construction: engine.hnsw_ef_construction,
+                ef_search: engine.hnsw_ef_search,
+                few: engine.hnsw_few,
+            }),
+        };
+        ShardSettings {
+            model: store::Model { fingerprint: artefact.fingerprint.clone(), dimension: artefact.shape.dimension },
+            max_collections: config.collections.max,
+            refresh_per_face: engine.refresh_per_face,
+            index,
+            merging: artefact.merging,
+            max_component: engine.max_component,
+            collections: config.collections.clone(),
+        }
+    }
+
+    /// How the collection `name` is clustered and what it keeps.
+    pub fn engine(&self, name: &CollectionName) -> EngineSettings {
+        let own = self.collections.settings(name);
+        EngineSettings {
+            index: self.index,
+            clusters: ClusterSettings {
+                merging: self.merging,
+                max_component: self.max_component,
+                quality_floor: own.quality_floor,
+            },
+            retention: Retention {
+                max_age: own.max_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+                max_faces: own.max_faces,
+            },
+        }
+    }
+}

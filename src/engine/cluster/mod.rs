@@ -1,0 +1,394 @@
+//! Step 5, cluster: linkages to clusters, and clusters to changes.
+//!
+//! [`linkages`] holds every candidate pair, [`components`] which faces they connect, [`constraints`]
+//! an operator's words. A batch changes some pairs; the components they are in, and no others, go
+//! through the merging rule ([`super::merging`]), and [`reconcile`] tells the [`book`] of clusters
+//! what became of each.
+//!
+//! Cost: that of the merging rule on the components that changed. A component above `max_component`
+//! is extended greedily instead ([`extend`]), at the cost of the clusters it changed in, and computed
+//! from its faces when there is time: in a batch without requests, or once as many changes have come
+//! as it has faces, so that even without a quiet moment the work a change is bounded.
+
+mod book;
+mod components;
+mod constraints;
+mod extend;
+mod linkages;
+mod reconcile;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
+
+use super::changes::{Constraint, ConstraintKind};
+use super::event::Cause;
+use super::faces::Faces;
+use super::link::Scored;
+use super::merging::{self, Item, Pair, Together, Weight};
+use crate::face::{FaceId, NodeId, Place};
+use crate::model::artefact::Merging;
+use crate::rejection::Rejection;
+pub use book::{Book, Home, Seat};
+use components::{ComponentId, Components};
+use constraints::{Constraints, Given};
+pub use linkages::{Linkages, Partner};
+use reconcile::{Part, reconcile};
+
+/// How components become clusters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterSettings {
+    pub merging: Merging,
+    /// Faces of a component up to which it is computed at every change.
+    pub max_component: usize,
+    /// Faces of lower quality may join a cluster but never bridge two. 0: none is that poor.
+    pub quality_floor: f32,
+}
+
+/// What a store kept of the clusters.
+#[derive(Debug, Default)]
+pub struct RestoredClusters {
+    pub book: Book,
+    pub linkages: Vec<Scored>,
+    pub constraints: Vec<Constraint>,
+}
+
+/// What the step may do in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// There is time for a component that is owed.
+    pub idle: bool,
+    /// No face is stale: hysteresis ends.
+    pub fresh: bool,
+}
+
+/// Everything about who is with whom.
+#[derive(Debug)]
+pub struct Clusters {
+    settings: ClusterSettings,
+    linkages: Linkages,
+    components: Components,
+    constraints: Constraints,
+    book: Book,
+    /// Who was touched in this batch, and by what.
+    causes: BTreeMap<NodeId, Cause>,
+    /// By node: its number in the component at hand.
+    local: Vec<u32>,
+    /// Faces of components computed since last asked.
+    reclustered: usize,
+}
+
+impl Clusters {
+    pub fn new(settings: ClusterSettings) -> Clusters {
+        Clusters {
+            linkages: Linkages::new(settings.merging),
+            components: Components::new(Weight::of(settings.merging.threshold_off)),
+            constraints: Constraints::default(),
+            book: Book::default(),
+            causes: BTreeMap::new(),
+            local: Vec::new(),
+            reclustered: 0,
+            settings,
+        }
+    }
+
+    /// Goes on from what a store kept of `faces`, which are in the table already.
+    pub fn restore(settings: ClusterSettings, faces: &Faces, restored: RestoredClusters) -> Clusters {
+        let mut clusters = Clusters::new(settings);
+        clusters.grow(faces.slots());
+        for node in faces.live() {
+            clusters.components.add(node);
+        }
+        for scored in &restored.linkages {
+            clusters.rescore(scored, None);
+        }
+        clusters.constraints = Constraints::restore(restored.constraints, faces);
+        for node in faces.live() {
+            for other in clusters.constraints.must_be_with(node) {
+                clusters.components.join(node, other);
+            }
+        }
+        // They are as they were computed, up to what hysteresis held or was owed: to find that out
+        // costs as much as computing, which is done when the collection settles.
+        for id in clusters.components.take_changed() {
+            clusters.components.computed(id, true);
+        }
+        clusters.book = restored.book;
+        clusters
+    }
+
+    /// Makes room for nodes up to `slots`.
+    pub fn grow(&mut self, slots: usize) {
+        self.linkages.grow(slots);
+        self.local.resize(slots.max(self.local.len()), 0);
+    }
+
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    pub fn book_mut(&mut self) -> &mut Book {
+        &mut self.book
+    }
+
+    pub fn linkages(&self) -> &Linkages {
+        &self.linkages
+    }
+
+    pub fn constraints(&self) -> usize {
+        self.constraints.len()
+    }
+
+    pub fn take_constraints(&mut self) -> constraints::ChangedWords {
+        self.constraints.take_changed()
+    }
+
+    /// Faces of components that are to be computed when there is time.
+    pub fn owed_faces(&self) -> usize {
+        self.components.owed().iter().map(|&id| self.components.get(id).members.len()).sum()
+    }
+
+    /// Whether clusters are what the merging rule gives on the linkages as they are.
+    pub fn is_settled(&self) -> bool {
+        self.components.owed().is_empty() && self.components.held().is_empty()
+    }
+
+    pub fn largest_component(&self) -> usize {
+        self.components.largest()
+    }
+
+    pub fn take_reclustered(&mut self) -> usize {
+        std::mem::take(&mut self.reclustered)
+    }
+
+    // --- what happened, before the step
+
+    /// A face is new; it goes into its first cluster with the step.
+    pub fn arrive(&mut self, node: NodeId, cause: Cause) {
+        self.components.add(node);
+        self.causes.insert(node, cause);
+    }
+
+    /// A face is erased: its cluster hears of it at once.
+    pub fn erase(&mut self, node: NodeId, faces: &Faces, cause: Cause) {
+        self.forget_linkages(node, cause);
+        for tied in self.constraints.forget(node, faces) {
+            self.components.part(tied);
+        }
+        self.components.remove(node);
+        self.causes.remove(&node);
+        if self.book.seat(node).is_some() {
+            self.book.erase(node, faces.id(node).clone(), cause);
+        }
+    }
+
+    /// The linkages of a face say nothing any more: it has another embedding, or is about to go.
+    pub fn forget_linkages(&mut self, node: NodeId, cause: Cause) {
+        for pair in self.linkages.remove(node) {
+            self.components.hear(&pair);
+            self.causes.entry(pair.b).or_insert(cause);
+        }
+        self.components.touch_face(node);
+        self.causes.entry(node).or_insert(cause);
+    }
+
+    /// A face was scored.
+    pub fn rescore(&mut self, scored: &Scored, cause: Option<Cause>) {
+        for pair in self.linkages.replace(scored) {
+            self.components.hear(&pair);
+        }
+        if let Some(cause) = cause {
+            self.causes.entry(scored.node).or_insert(cause);
+        }
+    }
+
+    /// An operator's word. False: it stands already.
+    pub fn constrain(&mut self, constraint: Constraint, faces: &Faces) -> Result<bool, Rejection> {
+        match self.constraints.give(constraint, faces)? {
+            Given::Known => Ok(false),
+            Given::New { kind, a, b } => {
+                match kind {
+                    ConstraintKind::MustLink => self.components.join(a, b),
+                    ConstraintKind::CannotLink => self.components.touch_face(a),
+                }
+                self.said(a, b);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes an operator's word back. False: there was none.
+    pub fn release(&mut self, a: &FaceId, b: &FaceId, faces: &Faces) -> bool {
+        let Some(Given::New { a, b, .. }) = self.constraints.release(a, b, faces) else { return false };
+        self.components.part(a);
+        self.components.part(b);
+        self.said(a, b);
+        true
+    }
+
+    fn said(&mut self, a: NodeId, b: NodeId) {
+        self.causes.entry(a).or_insert(Cause::Api);
+        self.causes.entry(b).or_insert(Cause::Api);
+    }
+
+    // --- the step
+
+    /// Brings the clusters up to date with all that was said since the last step.
+    pub fn step(&mut self, faces: &Faces, mode: Mode) {
+        let mut wanted = BTreeSet::new();
+        let mut large = BTreeSet::new();
+        for id in self.components.take_changed() {
+            let component = self.components.get(id);
+            let size = component.members.len();
+            if size <= self.settings.max_component || component.changes >= size {
+                wanted.extend(self.walk(id));
+            } else {
+                self.components.owe(id);
+                large.insert(id);
+            }
+        }
+        if mode.idle {
+            // One a batch, so that who arrives meanwhile waits for one and not for all.
+            let owed = self.components.owed().first().copied();
+            wanted.extend(owed.into_iter().flat_map(|id| self.walk(id)));
+        }
+        if mode.fresh {
+            let held = self.components.held().iter().copied();
+            wanted.extend(held.filter(|&id| !self.components.get(id).owed));
+        }
+        let mut parts = self.compute_all(&mut wanted, faces, !mode.fresh);
+        for id in large.difference(&wanted) {
+            parts.extend(self.extend(*id, faces));
+        }
+        let causes = &self.causes;
+        let arrival_cause = |node: NodeId| causes.get(&node).copied().unwrap_or(Cause::Refresh);
+        reconcile(&mut self.book, faces, parts, arrival_cause);
+        self.causes.clear();
+    }
+
+    /// The parts into which a component has come apart, itself if it has not.
+    fn walk(&mut self, id: ComponentId) -> Vec<ComponentId> {
+        let (linkages, constraints) = (&self.linkages, &self.constraints);
+        let threshold = Weight::of(self.settings.merging.threshold_off);
+        self.components.walk(id, |node, connected| {
+            let near = linkages.partners(node).filter(|partner| partner.weight > threshold);
+            connected.extend(near.map(|partner| partner.node));
+            connected.extend(constraints.must_be_with(node));
+        })
+    }
+
+    /// Computes components from their faces. Answers the parts that are not the clusters they were.
+    /// Where a cluster reaches into other components, as after a restart it may, those are computed
+    /// as well, and added to `wanted`: which part keeps an id is decided with all of them in sight.
+    fn compute_all(&mut self, wanted: &mut BTreeSet<ComponentId>, faces: &Faces, hysteresis: bool) -> Vec<Part> {
+        let mut open: Vec<ComponentId> = wanted.iter().copied().collect();
+        let mut changed = Vec::new();
+        while let Some(id) = open.pop() {
+            for part in self.compute(id, faces, hysteresis) {
+                for cluster in part.faces.iter().filter_map(|&node| self.book.cluster_of(node)) {
+                    let elsewhere = self.book.members(cluster).iter().map(|&member| self.components.of(member));
+                    open.extend(elsewhere.filter(|&id| wanted.insert(id)));
+                }
+                changed.push(part);
+            }
+        }
+        changed
+    }
+
+    fn compute(&mut self, id: ComponentId, faces: &Faces, hysteresis: bool) -> Vec<Part> {
+        let mut members = self.components.get(id).members.clone();
+        self.reclustered += members.len();
+        members.sort_unstable_by(|&a, &b| faces.id(a).cmp(faces.id(b)));
+        let component = self.component(&members, faces, hysteresis);
+        let clustering = merging::cluster(&component, &self.settings.merging);
+        self.components.computed(id, clustering.held);
+        let cause = self.cause_of(&members);
+        let parts = together(&members, &clustering.labels).into_iter();
+        parts.filter(|faces| !self.is_a_cluster(faces)).map(|faces| Part::new(faces, cause)).collect()
+    }
+
+    /// Whether these faces, and no others, are a cluster already.
+    fn is_a_cluster(&self, part: &[NodeId]) -> bool {
+        let Some(cluster) = part.first().and_then(|&node| self.book.cluster_of(node)) else { return false };
+        self.book.members(cluster).len() == part.len()
+            && part.iter().all(|&node| self.book.cluster_of(node) == Some(cluster))
+    }
+
+    /// What the merging rule reads of a component; its faces in order of face_id.
+    fn component(&mut self, members: &[NodeId], faces: &Faces, hysteresis: bool) -> merging::Component {
+        for (number, node) in (0..).zip(members) {
+            self.local[node.index()] = number;
+        }
+        let number_in = |node: NodeId| {
+            let number = self.local[node.index()];
+            (members.get(number as usize) == Some(&node)).then_some(number)
+        };
+        let mut component = merging::Component::default();
+        for (a, &node) in (0..).zip(members) {
+            component.items.push(Item {
+                size: 1,
+                weak: self.is_weak(node, faces),
+                held: self.book.cluster_of(node).filter(|_| hysteresis).map(|cluster| cluster.0),
+            });
+            let partners = self.linkages.partners(node).filter(|partner| partner.node > node);
+            component.pairs.extend(partners.filter_map(|partner| {
+                let b = number_in(partner.node)?;
+                Some(Pair { a, b, weight: partner.weight, count: 1 })
+            }));
+            let must = self.constraints.must_be_with(node).filter(|&other| other > node);
+            component.must.extend(must.filter_map(|other| Some(Together { a, b: number_in(other)? })));
+            let cannot = self.constraints.must_not_be_with(node).filter(|&other| other > node);
+            component.apart.extend(cannot.filter_map(|other| Some(vec![a, number_in(other)?])));
+        }
+        component.apart.extend(frames((0..).zip(members).map(|(number, &node)| InFrame { number, node }), faces));
+        component
+    }
+
+    /// Whether a face is too poor to bridge two clusters.
+    fn is_weak(&self, node: NodeId, faces: &Faces) -> bool {
+        faces.quality(node).is_some_and(|quality| quality < self.settings.quality_floor)
+    }
+
+    /// What changed these faces: the first of them to come, else whatever touched one, else that
+    /// they were scored again.
+    fn cause_of(&self, members: &[NodeId]) -> Cause {
+        let causes = members.iter().filter_map(|node| self.causes.get(node));
+        causes.min_by_key(|cause| precedence(cause)).copied().unwrap_or(Cause::Refresh)
+    }
+}
+
+/// The order in which causes are named where several meet.
+fn precedence(cause: &Cause) -> (u8, Option<Place>) {
+    match cause {
+        Cause::Record(place) => (0, Some(*place)),
+        Cause::Api => (1, None),
+        Cause::Expired => (2, None),
+        Cause::Refresh => (3, None),
+    }
+}
+
+/// Faces by label.
+fn together(members: &[NodeId], labels: &[u32]) -> Vec<Vec<NodeId>> {
+    let mut parts: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
+    for (&node, &label) in members.iter().zip(labels) {
+        parts.entry(label).or_default().push(node);
+    }
+    parts.into_values().collect()
+}
+
+/// A face of an item of a component.
+struct InFrame {
+    number: u32,
+    node: NodeId,
+}
+
+/// The items that share a frame: two faces of one frame are never one person.
+fn frames(items: impl Iterator<Item = InFrame>, faces: &Faces) -> Vec<Vec<u32>> {
+    let mut frames: FxHashMap<&FaceId, Vec<u32>> = FxHashMap::default();
+    for InFrame { number, node } in items {
+        if let Some(frame) = faces.frame(node) {
+            frames.entry(frame).or_default().push(number);
+        }
+    }
+    frames.into_values().filter(|items| items.len() > 1).collect()
+}

@@ -1,0 +1,160 @@
+//! A commit: all that one batch writes, at once or not at all.
+//!
+//! The order makes it atomic. Vectors are appended and synced first, then one sled batch is applied
+//! and flushed. If it dies before the flush, sled does not know the appended vectors, and opening
+//! cuts them off; the input is read again from the old positions. If it dies after, the outbox
+//! holds what is still to be published.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::keys;
+use super::outbox::Entry;
+use super::records::CollectionRecord;
+use super::space::Batch;
+use super::suppressed::{FaceKey, KeyedHash};
+use super::{Model, Store, StoreError};
+use crate::engine::changes::Changes;
+use crate::face::{CollectionName, NodeId, Offset, Partition, Timestamp};
+use crate::rejection::DeadLetter;
+
+/// All that one batch writes.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// Each collection at most once.
+    pub collections: Vec<CollectionCommit>,
+    /// Faces that may come back. What the same commit suppresses stays suppressed.
+    pub allow: Vec<FaceKey>,
+    /// Faces that are not to come back.
+    pub suppress: Vec<FaceKey>,
+    pub dead_letters: Vec<DeadLetter>,
+    /// For each partition the batch read from, the offset after its last record. One for all
+    /// collections: a commit covers every record up to it, whichever collection it was for.
+    pub positions: BTreeMap<Partition, Offset>,
+    /// The model the linkages are from that are kept from now on, when it is another: the changes
+    /// then replace every linkage of every collection. Memory for a time: about 3 KB a face.
+    pub model: Option<Model>,
+    pub now: Timestamp,
+}
+
+/// What one batch changed in one collection.
+#[derive(Debug)]
+pub struct CollectionCommit {
+    pub collection: CollectionName,
+    pub changes: Changes,
+}
+
+impl Store {
+    /// Writes a batch. This operation is atomic: see the head of this file. After an error the
+    /// store is not to be used any more; opening it again finds the last whole commit.
+    pub fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        if let Some(model) = &commit.model {
+            self.identity = self.identity.with_model(self.directory.path(), model)?;
+            batch.put(keys::identity(), &self.identity);
+        }
+        let mut entries = Vec::new();
+        // Changes that change nothing count nothing either: their counters are not to be kept.
+        for CollectionCommit { collection, changes } in commit.collections.iter().filter(|c| !c.changes.is_empty()) {
+            let record = self.append_vectors(collection, changes)?;
+            put_changes(&mut batch, collection, changes);
+            batch.put(keys::collection(collection), &record);
+            self.collections.insert(collection.clone(), record);
+            entries.extend(changes.events.iter().map(|event| Entry::Event {
+                collection: collection.clone(),
+                event: event.clone(),
+                committed_at: commit.now,
+            }));
+        }
+        entries.extend(commit.dead_letters.iter().cloned().map(Entry::DeadLetter));
+        let mut sequence = self.outbox.durable().sequence;
+        for entry in &entries {
+            sequence += 1;
+            batch.put(keys::outbox(sequence), entry);
+        }
+        batch.put(keys::outbox_sequence(), &sequence);
+        for (&partition, offset) in &commit.positions {
+            batch.put(keys::position(partition), offset);
+        }
+        let allow = self.hashes(&commit.allow);
+        let suppress = self.hashes(&commit.suppress);
+        allow.iter().for_each(|&hash| batch.remove(keys::suppressed(hash)));
+        suppress.iter().for_each(|&hash| batch.put(keys::suppressed(hash), &commit.now));
+
+        self.space.apply(batch)?;
+        allow.into_iter().for_each(|hash| self.suppressed.remove(hash));
+        suppress.into_iter().for_each(|hash| self.suppressed.insert(hash));
+        self.outbox.committed(sequence, &commit.positions);
+        Ok(())
+    }
+
+    /// Writes the embeddings of a batch and returns the collection's record as it is with them.
+    pub(super) fn append_vectors(
+        &self,
+        collection: &CollectionName,
+        changes: &Changes,
+    ) -> Result<CollectionRecord, StoreError> {
+        let before = self.collections.get(collection).copied().unwrap_or_default();
+        if !changes.vectors.is_empty() {
+            self.vectors(collection, &before).append(&changes.vectors)?;
+        }
+        Ok(CollectionRecord {
+            records: before.records + changes.vectors.len() as u64,
+            faces: self.faces_after(collection, changes, before.faces)?,
+            counters: changes.counters,
+            ..before
+        })
+    }
+
+    /// How many faces a collection has after `changes`, when there were `before`.
+    fn faces_after(&self, collection: &CollectionName, changes: &Changes, before: u64) -> Result<u64, StoreError> {
+        let gone: HashSet<NodeId> = changes.gone_nodes.iter().copied().collect();
+        let mut faces = before;
+        for node in changes.faces.iter().map(|face| face.node).filter(|node| !gone.contains(node)) {
+            faces += u64::from(!self.space.contains(&keys::face(collection, node))?);
+        }
+        for node in gone {
+            faces -= u64::from(self.space.contains(&keys::face(collection, node))?);
+        }
+        Ok(faces)
+    }
+
+    fn hashes(&self, faces: &[FaceKey]) -> Vec<KeyedHash> {
+        faces.iter().map(|FaceKey { collection, face }| self.suppressed.hash(collection, face)).collect()
+    }
+}
+
+/// Within a batch the last write to a key counts. What is gone goes last: it is gone whatever else is said of it.
+fn put_changes(batch: &mut Batch, collection: &CollectionName, changes: &Changes) {
+    // Of a node that was given again the linkages are those of another face.
+    for vector in &changes.vectors {
+        batch.remove(keys::linkages(collection, vector.node));
+    }
+    for kept in &changes.faces {
+        batch.put(keys::face(collection, kept.node), &kept.record);
+        batch.put(keys::node_of(collection, &kept.record.id), &kept.node);
+    }
+    for kept in &changes.linkages {
+        // All of them, although DESIGN.md's table of the state speaks of a floor: the evidence of two
+        // clusters counts every candidate pair between them, and one that is missing would raise it.
+        batch.put(keys::linkages(collection, kept.node), &kept.linkages);
+    }
+    for cluster in &changes.clusters {
+        batch.put(keys::cluster(collection, cluster.id), cluster);
+    }
+    for constraint in &changes.constraints {
+        batch.put(keys::constraint(collection, &constraint.a, &constraint.b), constraint);
+    }
+    for &node in &changes.gone_nodes {
+        batch.remove(keys::face(collection, node));
+        batch.remove(keys::linkages(collection, node));
+    }
+    for id in &changes.gone_ids {
+        batch.remove(keys::node_of(collection, id));
+    }
+    for &cluster in &changes.retired {
+        batch.remove(keys::cluster(collection, cluster));
+    }
+    for released in &changes.released {
+        batch.remove(keys::constraint(collection, &released.a, &released.b));
+    }
+}

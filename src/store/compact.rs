@@ -1,0 +1,133 @@
+//! Compaction: writing anew what lives, so that what does not is gone from the disk and its room is free.
+//!
+//! A vector file is compacted in steps, and dying between any two of them leaves a directory that
+//! opens right: the live vectors are written to the file of the next generation and synced; one sled
+//! batch makes that generation count; the old file is removed. Files of generations that do not
+//! count are orphans, which opening removes. Cost: the file read once and its live part written,
+//! which the collection's commits wait for.
+//!
+//! sled keeps what was overwritten in its free space, which only [`rewrite`] clears. That needs the
+//! daemon stopped: [`Store::compact_all`].
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::directory::{Directory, VectorFileName};
+use super::keys;
+use super::records::CollectionRecord;
+use super::rewrite;
+use super::space::Batch;
+use super::vectors::record_bytes;
+use super::{Store, StoreError};
+use crate::face::{CollectionName, NodeId};
+
+/// The share of dead records above which a vector file is worth writing anew. At one half a face costs
+/// one more write on average, and a file takes at most twice its room.
+const DEAD_SHARE: f64 = 0.5;
+/// Fewer dead bytes than these are left alone: a rewrite costs four syncs however small the file. With
+/// the most collections there can be, 10,000, all of them together are 10 GB.
+const DEAD_BYTES: u64 = 1 << 20;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+}
+
+impl Store {
+    /// The share of a collection's vector file that no face needs any more.
+    pub fn dead_share(&self, collection: &CollectionName) -> f64 {
+        match self.collections.get(collection) {
+            Some(record) if record.records > 0 => record.dead() as f64 / record.records as f64,
+            _ => 0.0,
+        }
+    }
+
+    /// The collections whose vector file is worth compacting now. Cheap enough to ask after every commit.
+    pub fn needs_compaction(&self) -> Vec<CollectionName> {
+        let record_bytes = record_bytes(self.identity.dimension) as u64;
+        let worth = |(name, record): &(&CollectionName, &CollectionRecord)| {
+            record.dead() * record_bytes > DEAD_BYTES && self.dead_share(name) > DEAD_SHARE
+        };
+        self.collections.iter().filter(worth).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Writes a collection's vector file anew, without its dead records. Nothing to do when there are none.
+    pub fn compact(&mut self, collection: &CollectionName) -> Result<(), StoreError> {
+        let Some(before) = self.collections.get(collection).copied() else { return Ok(()) };
+        if before.dead() == 0 {
+            return Ok(());
+        }
+        let after = self.write_next_generation(collection, before)?;
+        self.make_it_count(collection, after)?;
+        self.directory.remove_vectors(collection, before.generation)
+    }
+
+    /// The first step: the live vectors are in a file of their own.
+    pub(super) fn write_next_generation(
+        &self,
+        collection: &CollectionName,
+        before: CollectionRecord,
+    ) -> Result<CollectionRecord, StoreError> {
+        let mut live = HashSet::new();
+        for key in self.space.keys(&keys::faces(collection)) {
+            let node = keys::node_in(&key?).ok_or_else(|| self.damaged("the key of a face"))?;
+            live.insert(node);
+        }
+        let path = self.directory.vectors(collection, before.generation + 1);
+        let written = self.vectors(collection, &before).rewrite(path, |node: NodeId| live.contains(&node))?;
+        if written.records != before.faces {
+            let what = format!("collection {collection} has {} faces and {} embeddings", before.faces, written.records);
+            return Err(self.damaged(&what));
+        }
+        Ok(CollectionRecord { generation: written.generation, records: written.records, ..before })
+    }
+
+    /// The second step: sled knows of it.
+    pub(super) fn make_it_count(
+        &mut self,
+        collection: &CollectionName,
+        after: CollectionRecord,
+    ) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.put(keys::collection(collection), &after);
+        self.space.apply(batch)?;
+        self.collections.insert(collection.clone(), after);
+        Ok(())
+    }
+
+    /// Removes vector files that do not count: of compactions and of first commits that did not happen.
+    pub(super) fn remove_orphans(&self) -> Result<(), StoreError> {
+        for VectorFileName { collection, generation } in self.directory.vector_files()? {
+            let counts = self.collections.get(&collection).is_some_and(|c| c.generation == generation && c.records > 0);
+            if !counts {
+                tracing::info!(%collection, generation, "removing a vector file that does not count");
+                self.directory.remove_vectors(&collection, generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything in the directory at `path` anew, so that nothing is left in its files of
+    /// what was erased, replaced or published. No facetd may have it open.
+    pub fn compact_all(path: &Path) -> Result<Compacted, StoreError> {
+        let mut store = Store::open_existing(path)?;
+        let bytes_before = store.size_on_disk()?;
+        let names: Vec<CollectionName> = store.collections().cloned().collect();
+        for name in names {
+            store.compact(&name)?;
+        }
+        let directory = store.rewrite_sled()?;
+        Ok(Compacted { bytes_before, bytes_after: directory.size()? })
+    }
+
+    /// Writes sled anew and gives the directory back, closed but for its lock.
+    fn rewrite_sled(self) -> Result<Directory, StoreError> {
+        // The outbox holds a clone of the space, which would keep sled open.
+        let Store { space, outbox, directory, .. } = self;
+        drop(outbox);
+        rewrite::rewrite(space, &directory)?;
+        Ok(directory)
+    }
+}

@@ -1,0 +1,146 @@
+//! Writing sled anew. sled 0.34 keeps overwritten and removed values in the free space of its file
+//! until it needs the room, so an erase is only gone from the disk once what lives was copied to a
+//! fresh sled and the old one was removed.
+//!
+//! | step | afterwards there are | if it dies here, opening |
+//! | --- | --- | --- |
+//! | copy to `sled.new`, synced and closed | `sled`, `sled.new` | removes `sled.new`, whole or not |
+//! | rename `sled` to `sled.old` | `sled.old`, `sled.new` | renames `sled.old` back |
+//! | rename `sled.new` to `sled` | `sled.old`, `sled` | removes `sled.old` |
+//! | remove `sled.old` | `sled` | has nothing to do |
+//!
+//! Every step is on disk before the next begins. Cost: everything in sled read and written once.
+
+use std::path::Path;
+
+use super::StoreError;
+use super::directory::{Directory, sync_folder};
+use super::space::Space;
+
+/// Writes what is in `space`, the sled of `directory`, anew. There must be no clone of it.
+pub fn rewrite(space: Space, directory: &Directory) -> Result<(), StoreError> {
+    copy(space, directory)?;
+    put_old_aside(directory)?;
+    put_new_in_place(directory)?;
+    remove(&directory.old_sled(), directory)
+}
+
+/// Brings the directory of a rewrite that died back to one sled.
+pub fn repair(directory: &Directory) -> Result<(), StoreError> {
+    let (sled, old, new) = (directory.sled(), directory.old_sled(), directory.new_sled());
+    if old.exists() && !sled.exists() {
+        rename(&old, &sled, directory)?;
+    }
+    remove(&old, directory)?;
+    remove(&new, directory)
+}
+
+fn copy(space: Space, directory: &Directory) -> Result<(), StoreError> {
+    let path = directory.new_sled();
+    let fresh = Space::open(&path)?;
+    space.copy_to(&fresh)?;
+    fresh.close()?;
+    space.close()?;
+    // sled syncs its log; what else it wrote is small, and as needed for opening.
+    for entry in std::fs::read_dir(&path).map_err(StoreError::io(&path))? {
+        sync_folder(&entry.map_err(StoreError::io(&path))?.path())?;
+    }
+    sync_folder(&path)?;
+    sync_folder(directory.path())
+}
+
+fn put_old_aside(directory: &Directory) -> Result<(), StoreError> {
+    rename(&directory.sled(), &directory.old_sled(), directory)
+}
+
+fn put_new_in_place(directory: &Directory) -> Result<(), StoreError> {
+    rename(&directory.new_sled(), &directory.sled(), directory)
+}
+
+fn rename(from: &Path, to: &Path, directory: &Directory) -> Result<(), StoreError> {
+    std::fs::rename(from, to).map_err(StoreError::io(from))?;
+    sync_folder(directory.path())
+}
+
+fn remove(folder: &Path, directory: &Directory) -> Result<(), StoreError> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    std::fs::remove_dir_all(folder).map_err(StoreError::io(folder))?;
+    sync_folder(directory.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::space::Batch;
+
+    const STEPS: usize = 3;
+
+    fn records() -> Vec<(Vec<u8>, u32)> {
+        (0..3000u32).map(|number| (number.to_be_bytes().to_vec(), number * 7)).collect()
+    }
+
+    fn filled(directory: &Directory) -> Space {
+        let space = Space::open(&directory.sled()).unwrap();
+        let mut batch = Batch::default();
+        for (key, value) in records() {
+            batch.put(key, &value);
+        }
+        space.apply(batch).unwrap();
+        space
+    }
+
+    /// Rewrites and dies after so many steps.
+    fn died_after(steps: usize, space: Space, directory: &Directory) {
+        let mut done = 0;
+        let mut goes_on = || {
+            done += 1;
+            done <= steps
+        };
+        if goes_on() {
+            copy(space, directory).unwrap();
+        } else {
+            // In the middle of the first.
+            space.close().unwrap();
+            std::fs::create_dir(directory.new_sled()).unwrap();
+            std::fs::write(directory.new_sled().join("db"), b"half").unwrap();
+        }
+        if goes_on() {
+            put_old_aside(directory).unwrap();
+        }
+        if goes_on() {
+            put_new_in_place(directory).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_rewrite_that_dies_after_any_step_leaves_a_whole_state() {
+        for steps in 0..=STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = Directory::create(folder.path()).unwrap();
+            died_after(steps, filled(&directory), &directory);
+            drop(directory);
+            let directory = Directory::open(folder.path()).unwrap().expect("it is still a state directory");
+            // Repairing may die as well, and is then done again.
+            for _ in 0..2 {
+                repair(&directory).unwrap();
+                assert!(!directory.old_sled().exists() && !directory.new_sled().exists(), "after step {steps}");
+                let space = Space::open(&directory.sled()).unwrap();
+                assert_eq!(space.scan::<u32>(&[]).unwrap(), records(), "after step {steps}");
+                space.close().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_not_carried_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::create(folder.path()).unwrap();
+        let space = filled(&directory);
+        space.put_raw(&7u32.to_be_bytes(), space.raw(&8u32.to_be_bytes()));
+        assert!(matches!(rewrite(space, &directory), Err(StoreError::Damaged { .. })));
+        repair(&directory).unwrap();
+        assert_eq!(Space::open(&directory.sled()).unwrap().count(&[]), records().len());
+    }
+}

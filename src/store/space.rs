@@ -1,0 +1,219 @@
+//! The one sled tree, with values that carry a checksum.
+//!
+//! One tree, because a sled batch covers one tree. A value is postcard, then the CRC-32 of key and
+//! postcard, so that a value found under another's key is noticed too.
+//!
+//! What was overwritten or removed stays in sled's file until sled needs the room, or until
+//! [`super::rewrite`]. Under steady churn the file does not grow: benches/churn.rs.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::StoreError;
+use super::keys::Key;
+
+/// Memory sled may use for pages it keeps.
+const CACHE_BYTES: u64 = 64 << 20;
+const CHECKSUM_BYTES: usize = 4;
+/// How long sled may take to let go of a file that was closed.
+const CLOSING: Duration = Duration::from_secs(30);
+/// Records copied at once.
+const COPIED_AT_ONCE: usize = 1024;
+
+/// The tree, with checked values. Cheap to clone; clones see the same tree.
+#[derive(Clone)]
+pub struct Space {
+    tree: sled::Tree,
+    path: PathBuf,
+}
+
+/// Writes that happen together.
+#[derive(Default)]
+pub struct Batch {
+    writes: sled::Batch,
+}
+
+impl Batch {
+    pub fn put(&mut self, key: Key, value: &(impl Serialize + ?Sized)) {
+        let mut bytes = postcard::to_stdvec(value).expect("records are plain data, which postcard always writes");
+        bytes.extend(checksum(&key, &bytes));
+        self.writes.insert(key, bytes);
+    }
+
+    pub fn remove(&mut self, key: Key) {
+        self.writes.remove(key);
+    }
+}
+
+impl Space {
+    pub fn open(path: &Path) -> Result<Space, StoreError> {
+        // Only a flush of ours is a commit, so sled need not flush on its own clock.
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let fail = |source| StoreError::Sled { path: path.to_path_buf(), source };
+        let database = open_when_free(&config).map_err(fail)?;
+        let tree = database.open_tree("state").map_err(fail)?;
+        Ok(Space { tree, path: path.to_path_buf() })
+    }
+
+    /// Applies a batch and returns when it is on disk.
+    pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        self.apply_soon(batch)?;
+        self.tree.flush().map(drop).map_err(|source| self.failed(source))
+    }
+
+    /// Applies a batch that may be lost when the machine dies before the next [`Space::apply`].
+    pub fn apply_soon(&self, batch: Batch) -> Result<(), StoreError> {
+        self.tree.apply_batch(batch.writes).map_err(|source| self.failed(source))
+    }
+
+    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.tree.get(key).map_err(|source| self.failed(source))? {
+            Some(value) => self.open_value(key, &value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every value whose key begins with `prefix`, in the order of keys.
+    pub fn scan<T: DeserializeOwned>(&self, prefix: &[u8]) -> Result<Vec<(Key, T)>, StoreError> {
+        self.collect(self.tree.scan_prefix(prefix))
+    }
+
+    /// The first `most` values of `prefix` at or after the key `from`.
+    pub fn scan_from<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+        from: Key,
+        most: usize,
+    ) -> Result<Vec<(Key, T)>, StoreError> {
+        let inside = |item: &sled::Result<(sled::IVec, sled::IVec)>| match item {
+            Ok((key, _)) => key.starts_with(prefix),
+            Err(_) => true,
+        };
+        self.collect(self.tree.range(from..).take_while(inside).take(most))
+    }
+
+    /// Whether there is a value at `key`.
+    pub fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {
+        self.tree.contains_key(key).map_err(|source| self.failed(source))
+    }
+
+    /// Every key that begins with `prefix`, in order.
+    pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, StoreError>> {
+        self.tree.scan_prefix(prefix).keys().map(|key| key.map_err(|source| self.failed(source)))
+    }
+
+    /// How many keys begin with `prefix`. O(their number).
+    pub fn count(&self, prefix: &[u8]) -> usize {
+        self.tree.scan_prefix(prefix).keys().count()
+    }
+
+    /// Writes everything into the empty space `to` and returns when it is on disk there. Every
+    /// checksum is verified: damage is not carried over.
+    pub fn copy_to(&self, to: &Space) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for (place, item) in self.tree.iter().enumerate() {
+            let (key, value) = item.map_err(|source| self.failed(source))?;
+            self.checked(&key, &value)?;
+            batch.writes.insert(key, value);
+            if place % COPIED_AT_ONCE == COPIED_AT_ONCE - 1 {
+                to.apply_soon(std::mem::take(&mut batch))?;
+            }
+        }
+        to.apply(batch)
+    }
+
+    /// Lets go of it and returns when sled has too. There must be no clone left.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Space { tree, path } = self;
+        drop(tree);
+        wait_until_closed(&path)
+    }
+
+    fn collect<T: DeserializeOwned>(
+        &self,
+        items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Result<Vec<(Key, T)>, StoreError> {
+        items
+            .map(|item| {
+                let (key, value) = item.map_err(|source| self.failed(source))?;
+                Ok((key.to_vec(), self.open_value(&key, &value)?))
+            })
+            .collect()
+    }
+
+    fn open_value<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+        postcard::from_bytes(self.checked(key, bytes)?).map_err(|_| self.damaged(key))
+    }
+
+    /// The value without its checksum, which is verified.
+    fn checked<'a>(&self, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+        match bytes.split_last_chunk::<CHECKSUM_BYTES>() {
+            Some((value, sum)) if *sum == checksum(key, value) => Ok(value),
+            _ => Err(self.damaged(key)),
+        }
+    }
+
+    fn damaged(&self, key: &[u8]) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: format!("the record {}", key.escape_ascii()) }
+    }
+
+    fn failed(&self, source: sled::Error) -> StoreError {
+        StoreError::Sled { path: self.path.clone(), source }
+    }
+}
+
+/// sled closes its file from a thread of its own, some time after its last handle is dropped, and
+/// says nothing when it has. The directory's lock is ours by now, so nobody else can have it open.
+fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
+    let started = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && started.elapsed() < CLOSING =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Returns once sled has let go of the folder `path`: it locks the file `db` in it.
+fn wait_until_closed(path: &Path) -> Result<(), StoreError> {
+    let file = path.join("db");
+    let started = Instant::now();
+    loop {
+        let locked = File::open(&file).map_err(StoreError::io(&file))?.try_lock();
+        match locked {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() < CLOSING => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.to_path_buf() }),
+            Err(TryLockError::Error(source)) => return Err(StoreError::Io { path: file, source }),
+        }
+    }
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+/// To put in place what no program writes.
+#[cfg(test)]
+impl Space {
+    pub fn raw(&self, key: &[u8]) -> sled::IVec {
+        self.tree.get(key).unwrap().unwrap()
+    }
+
+    pub fn put_raw(&self, key: &[u8], value: sled::IVec) {
+        self.tree.insert(key, value).unwrap();
+    }
+}
