@@ -47,37 +47,38 @@ impl Gauges {
         metrics.outbox_entries.add(entries as i64);
     }
 
-    /// Sums up, if that was not done a moment ago.
+    /// Sums up: what is cheap always, the rest if that was not done a moment ago.
     pub fn show_now_and_then(&mut self, engines: &BTreeMap<CollectionName, Engine>, store: &Store, now: Timestamp) {
-        let metrics = &self.metrics;
-        let sum = |of: fn(&Engine) -> usize| engines.values().map(of).sum::<usize>() as i64;
-        metrics.faces.set(sum(Engine::len));
-        metrics.clusters.set(sum(|engine| engine.clusters().book().living()));
-        metrics.collections.set(engines.len() as i64);
         if self.shown.elapsed() >= NOW_AND_THEN {
             self.show(engines, store, now);
+        } else {
+            self.show_sizes(engines);
         }
     }
 
-    /// Sums up.
-    pub fn show(&mut self, engines: &BTreeMap<CollectionName, Engine>, store: &Store, now: Timestamp) {
-        self.shown = Instant::now();
+    fn show_sizes(&self, engines: &BTreeMap<CollectionName, Engine>) {
         let metrics = &self.metrics;
-        let sum = |of: fn(&Engine) -> usize| engines.values().map(of).sum::<usize>() as i64;
-        let most = |of: fn(&Engine) -> usize| engines.values().map(of).max().unwrap_or(0) as i64;
-        metrics.faces.set(sum(Engine::len));
-        metrics.clusters.set(sum(|engine| engine.clusters().book().living()));
+        metrics.faces.set(sum(engines, Engine::len));
+        metrics.clusters.set(sum(engines, |engine| engine.clusters().book().living()));
         metrics.collections.set(engines.len() as i64);
-        let settled = engines.values().filter(|engine| engine.is_settled()).count();
+        let settled = engines.values().filter(|engine| engine.has_told_it_is_settled()).count();
         metrics.settled_collections.set(settled as i64);
         metrics.unsettled_collections.set((engines.len() - settled) as i64);
-        metrics.stale_faces.set(sum(Engine::stale));
+    }
+
+    /// Sums up everything.
+    pub fn show(&mut self, engines: &BTreeMap<CollectionName, Engine>, store: &Store, now: Timestamp) {
+        self.shown = Instant::now();
+        self.show_sizes(engines);
+        let metrics = &self.metrics;
+        metrics.stale_faces.set(sum(engines, Engine::stale));
         let oldest = engines.values().filter_map(Engine::stale_since).min();
         metrics.stale_oldest_seconds.set(oldest.map_or(0.0, |since| (now.0 - since.0).max(0) as f64 / 1000.0));
-        metrics.constraints.set(sum(|engine| engine.clusters().constraints()));
-        metrics.owed_faces.set(sum(|engine| engine.clusters().owed_faces()));
-        metrics.largest_component_faces.set(most(|engine| engine.clusters().largest_component()));
-        metrics.index_points.set(sum(|engine| engine.index().points()));
+        metrics.constraints.set(sum(engines, |engine| engine.clusters().constraints()));
+        metrics.owed_faces.set(sum(engines, |engine| engine.clusters().owed_faces()));
+        let largest = engines.values().map(|engine| engine.clusters().largest_component()).max();
+        metrics.largest_component_faces.set(largest.unwrap_or(0) as i64);
+        metrics.index_points.set(sum(engines, |engine| engine.index().points()));
         let dead = engines.values().map(|engine| engine.index().dead_share());
         metrics.index_dead_ratio.set(dead.fold(0.0, f64::max));
         let dead = store.collections().map(|collection| store.dead_share(collection));
@@ -88,4 +89,8 @@ impl Gauges {
             metrics.store_bytes.set(bytes as i64);
         }
     }
+}
+
+fn sum(engines: &BTreeMap<CollectionName, Engine>, of: fn(&Engine) -> usize) -> i64 {
+    engines.values().map(of).sum::<usize>() as i64
 }

@@ -201,7 +201,7 @@ impl Engine {
         self.score(refresh_budget, idle, observer)?;
         self.clusters.step(&self.faces, Mode { idle, fresh: self.stale.is_empty() });
         // Only in a quiet moment: in a steady stream every batch would end with one.
-        if idle && self.is_settled() && !self.has_told_so() {
+        if idle && self.is_settled() && !self.has_told_it_is_settled() {
             self.clusters.book_mut().settle(self.faces.len(), Cause::Refresh);
         }
         let changes = Changes { outcomes, ..self.take_changes() };
@@ -214,14 +214,15 @@ impl Engine {
         self.stale.is_empty() && self.clusters.is_settled()
     }
 
-    fn has_told_so(&self) -> bool {
+    /// Whether nothing has happened since the last `settled` event.
+    pub fn has_told_it_is_settled(&self) -> bool {
         let book = self.clusters.book();
         book.sequence() == book.settled_at()
     }
 
     /// Whether an empty batch at `now` would find something to do.
     pub fn has_work(&self, now: Timestamp) -> bool {
-        !self.is_settled() || !self.has_told_so() || self.ages.next_to_expire(now, 0).is_some()
+        !self.is_settled() || !self.has_told_it_is_settled() || self.ages.next_to_expire(now, 0).is_some()
     }
 
     fn take_changes(&mut self) -> Changes {
