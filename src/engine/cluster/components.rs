@@ -38,6 +38,8 @@ pub struct Components {
     threshold: Weight,
     /// By node.
     of: Vec<ComponentId>,
+    /// By node: its place among its component's members.
+    places: Vec<u32>,
     components: Vec<Component>,
     free: Vec<ComponentId>,
     /// Changed since [`Components::take_changed`].
@@ -51,6 +53,7 @@ impl Components {
         Components {
             threshold,
             of: Vec::new(),
+            places: Vec::new(),
             components: Vec::new(),
             free: Vec::new(),
             changed: BTreeSet::new(),
@@ -67,22 +70,33 @@ impl Components {
     pub fn add(&mut self, node: NodeId) {
         if self.of.len() <= node.index() {
             self.of.resize(node.index() + 1, NONE);
+            self.places.resize(node.index() + 1, 0);
         }
-        let id = self.make(Component { members: vec![node], ..Component::default() });
-        self.of[node.index()] = id;
+        let id = self.make(Component::default());
+        self.enter(id, node);
         self.touch(id);
     }
 
     /// Takes out a face whose pairs are gone already.
     pub fn remove(&mut self, node: NodeId) {
         let id = std::mem::replace(&mut self.of[node.index()], NONE);
+        let place = self.places[node.index()];
         let component = self.get_mut(id);
-        component.members.retain(|&member| member != node);
+        component.members.swap_remove(place as usize);
         component.may_have_split = true;
-        match component.members.is_empty() {
-            true => self.drop_component(id),
-            false => self.touch(id),
+        match component.members.get(place as usize).copied() {
+            Some(moved) => self.places[moved.index()] = place,
+            None if component.members.is_empty() => return self.drop_component(id),
+            None => {}
         }
+        self.touch(id);
+    }
+
+    fn enter(&mut self, id: ComponentId, node: NodeId) {
+        let members = &mut self.get_mut(id).members;
+        members.push(node);
+        self.places[node.index()] = members.len() as u32 - 1;
+        self.of[node.index()] = id;
     }
 
     /// Hears of a pair whose linkage changed.
@@ -110,12 +124,11 @@ impl Components {
             let a_is_larger = self.get(a).members.len() >= self.get(b).members.len();
             let (larger, smaller) = if a_is_larger { (a, b) } else { (b, a) };
             let absorbed = std::mem::take(self.get_mut(smaller));
-            for member in &absorbed.members {
-                self.of[member.index()] = larger;
-            }
             self.drop_component(smaller);
+            for &member in &absorbed.members {
+                self.enter(larger, member);
+            }
             let component = self.get_mut(larger);
-            component.members.extend(absorbed.members);
             component.may_have_split |= absorbed.may_have_split;
             component.changes += absorbed.changes;
             if absorbed.owed {
@@ -219,20 +232,17 @@ impl Components {
                 continue;
             }
             let part = if parts.is_empty() { id } else { self.make(Component::default()) };
-            self.of[start.index()] = part;
-            let mut reached = vec![start];
+            self.enter(part, start);
             let mut next = 0;
-            while next < reached.len() {
-                connected(reached[next], &mut found);
+            while let Some(&reached) = self.get(part).members.get(next) {
+                connected(reached, &mut found);
                 for neighbour in found.drain(..) {
                     if self.of[neighbour.index()] == NONE {
-                        self.of[neighbour.index()] = part;
-                        reached.push(neighbour);
+                        self.enter(part, neighbour);
                     }
                 }
                 next += 1;
             }
-            self.get_mut(part).members = reached;
             parts.push(part);
         }
         parts
