@@ -104,6 +104,16 @@ impl TryFrom<MergingTable> for Merging {
                 return Err("the rule \"evidence\" needs merging.per_face and merging.cap".to_string());
             }
         };
+        if let Rule::Evidence { per_face, cap } = rule
+            && threshold * per_face.min(cap) as f32 >= 1.0
+        {
+            // Of two lone faces that are sure of each other it is 1 over that number.
+            let most = 1.0 / per_face.min(cap) as f32;
+            return Err(format!(
+                "merging.threshold is {threshold}, and with per_face {per_face} and cap {cap} two faces have evidence of \
+                 at most {most}: nothing would ever merge"
+            ));
+        }
         Ok(Merging { rule, threshold, threshold_off })
     }
 }
@@ -219,7 +229,7 @@ mod tests {
         let table = "rule = \"evidence\"\nthreshold = 0.25\nthreshold_off = 0.0\nper_face = 3\ncap = 16";
         let rule = Rule::Evidence { per_face: 3, cap: 16 };
         assert_eq!(parse(table), Ok(Merging { rule, threshold: 0.25, threshold_off: 0.0 }));
-        let largest = "rule = \"evidence\"\nthreshold = 0.1\nper_face = 1000\ncap = 1000000";
+        let largest = "rule = \"evidence\"\nthreshold = 0.0009\nper_face = 1000\ncap = 1000000";
         assert!(parse(largest).is_ok());
     }
 
@@ -238,6 +248,7 @@ mod tests {
             ("rule = \"evidence\"\nthreshold = 0.5\ncap = 16", "needs merging.per_face"),
             ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 2", "needs merging.per_face"),
             ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 0\ncap = 16", "per_face is 0, not 1 to 1000"),
+            ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 2\ncap = 16", "nothing would ever merge"),
             ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 1001\ncap = 16", "per_face is 1001"),
             ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 2\ncap = 0", "cap is 0, not 1 to 1000000"),
             ("rule = \"evidence\"\nthreshold = 0.5\nper_face = 2\ncap = 1000001", "cap is 1000001"),
