@@ -224,7 +224,15 @@ pub struct CollectionSettings {
 impl Collections {
     /// What holds for the collection `name`.
     pub fn settings(&self, name: &CollectionName) -> CollectionSettings {
-        let own = self.overrides.get(name).cloned().unwrap_or_default();
+        self.with(self.overrides.get(name).cloned().unwrap_or_default())
+    }
+
+    /// What holds for collections that have nothing of their own.
+    pub fn settings_of_others(&self) -> CollectionSettings {
+        self.with(Override::default())
+    }
+
+    fn with(&self, own: Override) -> CollectionSettings {
         CollectionSettings {
             max_age: Some(own.max_age.unwrap_or(self.max_age)).filter(|age| !age.is_zero()),
             max_faces: Some(own.max_faces.unwrap_or(self.max_faces)).filter(|&faces| faces > 0),

@@ -35,6 +35,22 @@ enum Command {
     Synth(commands::synth::Arguments),
     /// Read the state of a stopped daemon
     Inspect(commands::inspect::Arguments),
+    /// Erase faces, a cluster or a collection from the state of a stopped daemon
+    Erase(commands::erase::Arguments),
+    /// Let erased faces come back
+    Allow(commands::allow::Arguments),
+    /// Say that two faces are one person
+    MustLink(commands::constrain::Say),
+    /// Say that two faces are never one person
+    CannotLink(commands::constrain::Say),
+    /// Take back what was said of two faces
+    Release(commands::constrain::TakeBack),
+    /// Pin and name a cluster
+    Describe(commands::describe::Arguments),
+    /// Write the state of a stopped daemon anew, without what was erased
+    Compact(commands::compact::Arguments),
+    /// Cluster the faces of a stopped daemon anew with another model or threshold
+    Recluster(commands::recluster::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +63,14 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Synth(arguments) => commands::synth::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Erase(arguments) => commands::erase::run(&arguments),
+        Command::Allow(arguments) => commands::allow::run(&arguments),
+        Command::MustLink(arguments) => commands::constrain::must_link(&arguments),
+        Command::CannotLink(arguments) => commands::constrain::cannot_link(&arguments),
+        Command::Release(arguments) => commands::constrain::release(&arguments),
+        Command::Describe(arguments) => commands::describe::run(&arguments),
+        Command::Compact(arguments) => commands::compact::run(&arguments),
+        Command::Recluster(arguments) => commands::recluster::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

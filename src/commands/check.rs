@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use facetd::config::Config;
+use facetd::config::{CollectionSettings, Collections, Config};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
 use facetd::source::kafka::check_topics;
@@ -45,6 +45,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Err(error) => tell("model", Err(error.to_string())),
     }
+    for kept in retention(&config.collections) {
+        tell("keeps", Ok(kept));
+    }
     let broker = check_topics(&config.kafka).map(|partitions| {
         format!("{}, {} has {} partitions", config.kafka.brokers, config.kafka.input_topic, partitions.len())
     });
@@ -53,4 +56,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         0 => Ok(()),
         _ => anyhow::bail!("{wrong} of the checks failed"),
     }
+}
+
+/// What is kept of which collections, where anything ever expires.
+fn retention(collections: &Collections) -> Vec<String> {
+    let own = collections.overrides.keys().map(|name| (name.to_string(), collections.settings(name)));
+    let others = ("other collections".to_string(), collections.settings_of_others());
+    let told = own.chain([others]).filter_map(|(name, CollectionSettings { max_age, max_faces, .. })| {
+        let age =
+            max_age.map(|age| format!("faces of the last {}", humantime_serde::re::humantime::format_duration(age)));
+        let faces = max_faces.map(|faces| format!("{faces} faces at most"));
+        let kept: Vec<String> = age.into_iter().chain(faces).collect();
+        (!kept.is_empty()).then(|| format!("{name}: {}", kept.join(", ")))
+    });
+    told.collect()
 }

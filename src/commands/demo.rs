@@ -2,8 +2,8 @@
 //!
 //! The daemon is the one of `facetd run`, word for word; only the broker is librdkafka's own mock
 //! of one. It holds about 5 MiB a partition and silently drops the oldest, so the stream is paced
-//! by how far the daemon has come. What is scored in the end is not the daemon's memory but what a
-//! reader of its events knows.
+//! by how far the daemon has come. What is scored, at the last face and once everything has settled, is
+//! not the daemon's memory but what a reader of its events knows.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use clap::Args;
 use facetd::config::Config;
 use facetd::daemon::Daemon;
 use facetd::engine::event::EventType;
-use facetd::evaluate::evaluate;
+use facetd::evaluate::{Scores, evaluate};
 use facetd::face::{ClusterId, FaceId};
 use facetd::reader::EventReader;
 use facetd::replay::{FaceProducer, face_id_of_row};
@@ -76,13 +76,13 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         reader: EventReader::default(),
         progress: Progress::new(labelled.labels.len()),
     };
-    let streamed = demo.stream(&labelled.embeddings, &daemon);
+    let outcome = demo.run(&labelled.embeddings, &labelled.labels, &daemon);
     demo.progress.finish();
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
-    let seconds = streamed?;
+    let outcome = outcome?;
     stopped?;
-    report(&demo.reader, &labelled.labels, seconds)
+    report(&demo.reader, &labelled.labels, &outcome)
 }
 
 fn config(arguments: &Arguments, brokers: &str, state: &std::path::Path) -> anyhow::Result<Config> {
@@ -113,9 +113,44 @@ struct Demo {
     progress: Progress,
 }
 
+/// How it went.
+struct Outcome {
+    /// From the first face sent to the last one's event.
+    streaming: Duration,
+    at_the_last_face: Scores,
+    /// From there until nothing was left to be scored again.
+    settling: Duration,
+}
+
 impl Demo {
-    /// Sends every face and reads events until each has its own; answers the seconds it took.
-    fn stream(&mut self, embeddings: &[f32], daemon: &Daemon) -> anyhow::Result<f64> {
+    fn run(&mut self, embeddings: &[f32], labels: &[u32], daemon: &Daemon) -> anyhow::Result<Outcome> {
+        let streaming = self.stream(embeddings, daemon)?;
+        let at_the_last_face = scores(&self.reader, labels)?;
+        let settling = self.settle(daemon)?;
+        Ok(Outcome { streaming, at_the_last_face, settling })
+    }
+
+    /// Reads events until one says that the collection has settled; answers how long that took.
+    fn settle(&mut self, daemon: &Daemon) -> anyhow::Result<Duration> {
+        let metrics = daemon.metrics();
+        let started = Instant::now();
+        let mut last_news = (u64::MAX, started);
+        while self.reader.settled(COLLECTION).is_none() {
+            self.read_events()?;
+            let work = metrics.linked_refreshes.get() + self.reader.counts.events() as u64;
+            if work != last_news.0 {
+                last_news = (work, Instant::now());
+            }
+            let stale = metrics.stale_faces.get();
+            self.progress.line(|| format!("settling, {stale} faces to score again"));
+            ensure!(!daemon.shutdown().is_requested(), "the daemon stopped with {stale} stale faces");
+            ensure!(last_news.1.elapsed() < STALLED, "nothing happened for {STALLED:?} with {stale} stale faces");
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Sends every face and reads events until each has its own; answers how long that took.
+    fn stream(&mut self, embeddings: &[f32], daemon: &Daemon) -> anyhow::Result<Duration> {
         let faces = embeddings.len() / DIMENSION;
         let started = Instant::now();
         let mut rows = embeddings.chunks(DIMENSION).enumerate().peekable();
@@ -130,7 +165,7 @@ impl Demo {
             let seen = self.reader.faces(COLLECTION);
             self.progress.show(seen, &self.reader, daemon, started);
             if seen == faces {
-                return Ok(started.elapsed().as_secs_f64());
+                return Ok(started.elapsed());
             }
             if seen > last_news.0 {
                 last_news = (seen, Instant::now());
@@ -159,7 +194,7 @@ struct Progress {
 
 impl Progress {
     fn new(faces: usize) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| super::progress_bar(faces, "{bar:30} {pos}/{len} {msg}"));
+        let bar = std::io::stderr().is_terminal().then(|| super::progress_bar(faces, "{bar:30} {msg}"));
         Progress { bar, faces, last_line: Instant::now() }
     }
 
@@ -167,16 +202,21 @@ impl Progress {
         let metrics = daemon.metrics();
         let rate = seen as f64 / started.elapsed().as_secs_f64();
         let (events, clusters) = (reader.counts.events(), metrics.clusters.get());
-        let lag = metrics.source_lag_records.get();
-        let line = format!("{rate:.0} faces/s, {clusters} clusters, {events} events, lag {lag}");
+        let (lag, faces) = (metrics.source_lag_records.get(), self.faces);
+        if let Some(bar) = &self.bar {
+            bar.set_position(seen as u64);
+        }
+        self.line(|| {
+            format!("{seen}/{faces} faces, {rate:.0} a second, {clusters} clusters, {events} events, lag {lag}")
+        });
+    }
+
+    fn line(&mut self, text: impl FnOnce() -> String) {
         match &self.bar {
-            Some(bar) => {
-                bar.set_position(seen as u64);
-                bar.set_message(line);
-            }
+            Some(bar) => bar.set_message(text()),
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                println!("{seen}/{} faces, {line}", self.faces);
+                println!("{}", text());
             }
             None => {}
         }
@@ -189,24 +229,29 @@ impl Progress {
     }
 }
 
-fn report(reader: &EventReader, labels: &[u32], seconds: f64) -> anyhow::Result<()> {
+/// The scores of what a reader knows by now.
+fn scores(reader: &EventReader, labels: &[u32]) -> anyhow::Result<Scores> {
     let clusters: Vec<ClusterId> = (0..labels.len())
         .map(|row| {
             let face = FaceId::new(&face_id_of_row(row))?;
             reader.cluster_of(COLLECTION, &face).with_context(|| format!("face {face} is in no event"))
         })
         .collect::<anyhow::Result<_>>()?;
+    Ok(evaluate(labels, &clusters)?)
+}
+
+fn report(reader: &EventReader, labels: &[u32], outcome: &Outcome) -> anyhow::Result<()> {
+    let Outcome { streaming, at_the_last_face: before, settling } = outcome;
     let counts = &reader.counts;
     let arrived = counts.of(EventType::Created) + counts.of(EventType::Joined);
     ensure!(arrived == labels.len(), "some faces were applied twice: {counts:?}");
-    println!("{}", evaluate(labels, &clusters)?);
+    let (faces, seconds) = (labels.len(), streaming.as_secs_f64());
+    println!("all {faces} faces applied exactly once, in {seconds:.1} s ({:.0} faces/s)", faces as f64 / seconds);
+    let (pairwise, bcubed) = (100.0 * before.pairwise.f, 100.0 * before.bcubed.f);
+    println!("at the last face: pairwise F {pairwise:.2}, BCubed F {bcubed:.2}, {} clusters", before.clusters);
+    println!("settled {:.1} s later:\n{}", settling.as_secs_f64(), scores(reader, labels)?);
     let by_type: Vec<String> =
         EventType::ALL.iter().map(|&kind| format!("{} {}", counts.of(kind), kind.name())).collect();
     println!("events: {}, {} repeated", by_type.join(", "), counts.repeated);
-    println!(
-        "all {} faces applied exactly once, in {seconds:.1} s ({:.0} faces/s)",
-        labels.len(),
-        labels.len() as f64 / seconds
-    );
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
+use facetd::engine::changes::{Constraint, ConstraintKind};
 use facetd::face::{ClusterId, CollectionName, FaceId};
 use facetd::store::Store;
 use serde_json::json;
@@ -31,6 +33,8 @@ enum What {
     Cluster { id: u64 },
     /// Every face and the cluster it is in, separated by a tab
     Faces,
+    /// What operators said of two faces: what, of whom, who and when, separated by tabs
+    Constraints,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -41,6 +45,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Face { id } => face(&store, &collection, &FaceId::new(id)?),
         What::Cluster { id } => cluster(&store, &collection, ClusterId(*id)),
         What::Faces => faces(&store, &collection),
+        What::Constraints => constraints(&store, &collection),
     }
 }
 
@@ -111,6 +116,19 @@ fn faces(store: &Store, collection: &CollectionName) -> anyhow::Result<()> {
     for face in restored.faces {
         let record = face.record;
         writeln!(out, "{}\t{}", record.id, store.living_cluster(collection, record.home)?.id)?;
+    }
+    Ok(())
+}
+
+fn constraints(store: &Store, collection: &CollectionName) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for Constraint { kind, a, b, by, at } in store.constraints(collection)? {
+        let word = match kind {
+            ConstraintKind::MustLink => "must-link",
+            ConstraintKind::CannotLink => "cannot-link",
+        };
+        let at = DateTime::from_timestamp_millis(at.0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true);
+        writeln!(out, "{word}\t{a}\t{b}\t{by}\t{at}")?;
     }
     Ok(())
 }

@@ -1,12 +1,19 @@
 //! The commands of the command line, a file each: what it takes, and how it runs.
 
+pub mod allow;
 pub mod check;
 pub mod cluster;
+pub mod compact;
+pub mod constrain;
 pub mod demo;
+pub mod describe;
+pub mod erase;
 pub mod evaluate;
 pub mod inspect;
+pub mod recluster;
 pub mod replay;
 pub mod run;
+mod stopped;
 pub mod synth;
 
 use std::io::IsTerminal;

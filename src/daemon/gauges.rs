@@ -42,7 +42,7 @@ impl Gauges {
                     metrics.erased.because_of(event.cause).inc();
                 }
             }
-            entries += changes.events.len();
+            entries += changes.events.len() + changes.described.len();
         }
         metrics.outbox_entries.add(entries as i64);
     }

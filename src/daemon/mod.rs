@@ -10,6 +10,7 @@
 
 mod gauges;
 pub mod pipeline;
+pub mod recluster;
 pub mod settings;
 pub mod shard;
 mod sorting;

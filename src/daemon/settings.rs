@@ -46,6 +46,14 @@ impl ShardSettings {
         }
     }
 
+    /// How the collection `name` is clustered anew, whole: at once however large its components are, and
+    /// nothing expires meanwhile.
+    pub fn recluster(&self, name: &CollectionName) -> EngineSettings {
+        let EngineSettings { index, clusters, .. } = self.engine(name);
+        let clusters = ClusterSettings { max_component: usize::MAX, ..clusters };
+        EngineSettings { index, clusters, retention: Retention::default() }
+    }
+
     /// How the collection `name` is clustered and what it keeps.
     pub fn engine(&self, name: &CollectionName) -> EngineSettings {
         let own = self.collections.settings(name);

@@ -70,8 +70,32 @@ impl Shard {
         metrics: Arc<Metrics>,
     ) -> Result<Shard, ShardError> {
         let store = Store::open(path, &settings.model)?;
+        let names = store.collections().cloned().collect();
+        Shard::restore(store, names, settings, model, view, metrics)
+    }
+
+    /// One collection of a stopped daemon's state, for what an operator asks of it: restoring the
+    /// others would only take time. `store` was made with the model of `settings`.
+    pub fn open_one(
+        store: Store,
+        collection: &CollectionName,
+        settings: ShardSettings,
+        model: Arc<dyn FaceTransformer>,
+    ) -> Result<Shard, ShardError> {
+        let (view, metrics) = (Arc::default(), Arc::new(Metrics::new()));
+        Shard::restore(store, vec![collection.clone()], settings, model, view, metrics)
+    }
+
+    fn restore(
+        store: Store,
+        names: Vec<CollectionName>,
+        settings: ShardSettings,
+        model: Arc<dyn FaceTransformer>,
+        view: Arc<View>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Shard, ShardError> {
         let mut engines = BTreeMap::new();
-        for name in store.collections().cloned().collect::<Vec<_>>() {
+        for name in names {
             let started = Instant::now();
             // One after the other, so that no two are in memory twice.
             let restored = store.restored(&name)?;
@@ -164,7 +188,8 @@ impl Shard {
             commit.collections.push(CollectionCommit { collection, changes });
         }
         for collection in others {
-            let work = Work { requests: Vec::new(), refresh_budget: share, idle: false };
+            // Nobody waits here: for it this is a quiet moment, or it would never settle in a flood elsewhere.
+            let work = Work { requests: Vec::new(), refresh_budget: share, idle: true };
             let changes = self.apply_to(&collection, work, now)?;
             self.turn = Some(collection.clone());
             commit.collections.push(CollectionCommit { collection, changes });
@@ -194,7 +219,7 @@ impl Shard {
     /// Uses a quiet moment: one collection with something left to do goes on with it. False: none has.
     pub fn idle(&mut self, now: Timestamp) -> Result<bool, ShardError> {
         let Some(collection) = self.unsettled(now).into_iter().next() else {
-            self.gauges.show(&self.engines, &self.store, now);
+            self.gauges.show_now_and_then(&self.engines, &self.store, now);
             return Ok(false);
         };
         self.turn = Some(collection.clone());

@@ -158,6 +158,8 @@ pub struct Changes {
     pub clusters: Vec<Cluster>,
     /// Records that ended.
     pub retired: Vec<ClusterId>,
+    /// Of [`Changes::clusters`], those an operator pinned or named: told of without an event.
+    pub described: Vec<Cluster>,
     /// Constraints that are new, or replace the one of the same two faces.
     pub constraints: Vec<Constraint>,
     /// Constraints that ended.

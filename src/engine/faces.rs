@@ -61,11 +61,16 @@ pub struct Known {
     pub place: Place,
 }
 
+/// What retention goes by: when a face was captured, but no later than it came, or a camera with a
+/// wrong clock would keep its faces for ever.
+pub fn event_time(captured_at: Option<Timestamp>, arrived_at: Timestamp) -> Timestamp {
+    captured_at.map_or(arrived_at, |captured_at| captured_at.min(arrived_at))
+}
+
 impl Known {
-    /// What retention goes by: when it was captured, but no later than it came, or a camera with a
-    /// wrong clock would keep its faces for ever.
+    /// What retention goes by.
     pub fn time(&self) -> Timestamp {
-        self.captured_at.map_or(self.arrived_at, |captured_at| captured_at.min(self.arrived_at))
+        event_time(self.captured_at, self.arrived_at)
     }
 }
 

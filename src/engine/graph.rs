@@ -185,7 +185,8 @@ impl Graph {
         exact: bool,
     ) -> Renewed {
         found.sort_unstable_by(|a, b| nearest_first(faces, a, b));
-        let complete = exact && found.len() <= self.capacity;
+        // As many as were asked for: there may be others.
+        let complete = exact && found.len() < self.capacity;
         found.truncate(self.capacity);
         let before = std::mem::take(&mut self.lists[node.index()].neighbours);
         for neighbour in &before {

@@ -4,10 +4,12 @@
 //! Who goes is gone at once, from neighbourhoods, linkages, cluster and index; who comes is put into
 //! the table of faces and waits for the first step.
 
+use std::collections::HashSet;
+
 use super::Engine;
 use super::changes::{Constraint, Outcome, Request};
 use super::event::Cause;
-use super::faces::{Known, NewFace};
+use super::faces::{Known, NewFace, event_time};
 use super::graph::Affected;
 use crate::face::{Arrival, ClusterId, Face, FaceId, NodeId};
 use crate::rejection::{Reason, Rejection};
@@ -120,13 +122,18 @@ impl Engine {
         self.stale.mark(affected.node, affected.similarity, encode, self.now);
     }
 
-    /// Erases what retention says, oldest first.
+    /// Erases what retention says, oldest first: also to make room for who comes. Who is there already,
+    /// comes twice, or comes too late to be kept needs none.
     pub(super) fn expire(&mut self, requests: &[Request]) {
-        let is_new = |request: &&Request| match request {
-            Request::Face(face) => self.faces.node(&face.id).is_none(),
-            _ => false,
+        let needs_room = |face: &Face| {
+            let time = event_time(face.captured_at, self.now);
+            self.faces.node(&face.id).is_none() && !self.ages.retention().is_over(time, self.now)
         };
-        let incoming = requests.iter().filter(is_new).count();
+        let newcomers = requests.iter().filter_map(|request| match request {
+            Request::Face(face) if needs_room(face) => Some(&face.id),
+            _ => None,
+        });
+        let incoming = newcomers.collect::<HashSet<&FaceId>>().len();
         for _ in 0..incoming + EXPIRED_AT_ONCE {
             let Some(node) = self.ages.next_to_expire(self.now, incoming) else { return };
             self.erase(node, Cause::Expired);

@@ -255,6 +255,7 @@ impl Engine {
             gone_ids: ledger.gone_ids.into_iter().filter(|id| self.faces.node(id).is_none()).collect(),
             clusters: written.clusters,
             retired: written.retired,
+            described: written.described,
             constraints: words.given,
             released: words.released,
             events: written.events,

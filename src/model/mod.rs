@@ -47,9 +47,9 @@ pub enum ModelError {
 pub struct Neighbourhoods {
     dimension: usize,
     hop: usize,
-    pub(crate) faces: Vec<f32>,
-    pub(crate) neighbours: Vec<f32>,
-    pub(crate) mask: Vec<bool>,
+    pub faces: Vec<f32>,
+    pub neighbours: Vec<f32>,
+    pub mask: Vec<bool>,
 }
 
 impl Neighbourhoods {

@@ -1,7 +1,8 @@
 //! What an outbox entry looks like on the wire.
 //!
 //! An event becomes a CloudEvent 1.0 in binary mode and the records of the two compacted topics
-//! that follow from it; a rejected record becomes a dead letter. Everything is a function of the
+//! that follow from it; a rejected record becomes a dead letter; a pin or a name becomes the state
+//! of its cluster. Everything is a function of the
 //! entry, so publishing twice writes the same bytes twice. Cost: O(1) records an event, and one
 //! for each cluster that retired with it.
 //!
@@ -78,6 +79,7 @@ impl Wire {
                 records
             }
             Entry::DeadLetter(dead_letter) => vec![self.dead_letter(dead_letter)],
+            Entry::ClusterState { collection, cluster } => vec![self.cluster_state(collection, cluster)],
         }
     }
 

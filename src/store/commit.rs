@@ -64,6 +64,13 @@ impl Store {
                 event: event.clone(),
                 committed_at: commit.now,
             }));
+            // After the events, as which they are newer.
+            entries.extend(
+                changes
+                    .described
+                    .iter()
+                    .map(|cluster| Entry::ClusterState { collection: collection.clone(), cluster: cluster.clone() }),
+            );
         }
         entries.extend(commit.dead_letters.iter().cloned().map(Entry::DeadLetter));
         let mut sequence = self.outbox.durable().sequence;

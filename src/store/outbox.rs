@@ -1,4 +1,4 @@
-//! What is committed and not yet published: events and dead letters, in one sequence.
+//! What is committed and not yet published: events, states and dead letters, in one sequence.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +8,24 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::keys;
 use super::space::{Batch, Space};
-use crate::engine::event::Event;
+use crate::engine::event::{Cluster, Event};
 use crate::face::{CollectionName, Offset, Partition, Timestamp};
 use crate::rejection::DeadLetter;
 
 /// Something to publish.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
-    Event { collection: CollectionName, event: Event, committed_at: Timestamp },
+    Event {
+        collection: CollectionName,
+        event: Event,
+        committed_at: Timestamp,
+    },
     DeadLetter(DeadLetter),
+    /// What an operator says of a cluster: nobody is elsewhere, so no event tells of it.
+    ClusterState {
+        collection: CollectionName,
+        cluster: Cluster,
+    },
 }
 
 /// An entry and its number in the state directory's one sequence.

@@ -70,6 +70,11 @@ listen = "{http}"
         self.folder.path().join("state")
     }
 
+    /// Its configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.http

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use super::{facetd, output_of, project};
 
+/// The low-resolution faces, as their folder and files are called.
+const LOWRES: &str = "lfw_mobilefacenet128_lowres_derived";
+
 /// A labelled file of features and a model that was not trained on its people.
 pub struct Dataset {
     pub name: &'static str,
@@ -21,22 +24,30 @@ impl Dataset {
     /// not, synthetic faces stand in and the promise is printed as not proved.
     pub fn real_or_synthetic(promise: &str) -> Dataset {
         let real = project().join("target/real");
-        if real_faces_are_there() {
-            assert!(
-                real.join("model/model.toml").is_file(),
-                "there are real faces but no model for them: make real-model"
-            );
-            return Dataset {
-                name: "lfw lowres, test half",
-                features: real.join("test.bin"),
-                labels: real.join("test.meta"),
-                model: real.join("model"),
-                dimension: 128,
-                real: true,
-            };
+        let (features, labels) = (real.join("test.bin"), real.join("test.meta"));
+        Dataset::real("lfw lowres, test half", features, labels).unwrap_or_else(|| Dataset::stand_in(promise, 4000))
+    }
+
+    /// All 13,233 low-resolution faces, the half that the model was trained on among them: to hold a
+    /// stream against the batch, which is as good on them as it is. Synthetic ones stand in as above.
+    pub fn every_real_face_or_synthetic(promise: &str) -> Dataset {
+        let file = |ending| data_folder().join(LOWRES).join(format!("{LOWRES}.{ending}"));
+        let real = Dataset::real("lfw lowres", file("bin"), file("meta"));
+        real.unwrap_or_else(|| Dataset::stand_in(promise, 8000))
+    }
+
+    fn real(name: &'static str, features: PathBuf, labels: PathBuf) -> Option<Dataset> {
+        if !real_faces_are_there() {
+            return None;
         }
+        let model = project().join("target/real/model");
+        assert!(model.join("model.toml").is_file(), "there are real faces but no model for them: make real-model");
+        Some(Dataset { name, features, labels, model, dimension: 128, real: true })
+    }
+
+    fn stand_in(promise: &str, faces: usize) -> Dataset {
         println!("NOT PROVED on real faces (no FACETD_DATA): {promise}");
-        Dataset::synthetic("stand-in", 4000, 11)
+        Dataset::synthetic("stand-in", faces, 11)
     }
 
     /// Synthetic faces and the shipped model.
@@ -74,7 +85,7 @@ pub fn data_folder() -> PathBuf {
 }
 
 fn real_faces_are_there() -> bool {
-    data_folder().join("lfw_mobilefacenet128_lowres_derived").is_dir()
+    data_folder().join(LOWRES).is_dir()
 }
 
 /// Python with numpy, scipy and onnxruntime, and without torch.

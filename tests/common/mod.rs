@@ -1,12 +1,16 @@
-//! What the tests share: faces to stream, brokers to stream through, and a daemon to do it.
+//! What the tests share: faces to stream, brokers to stream through, and a daemon, or its shard alone, to do it.
 //!
 //! A daemon under test is the real program in a process of its own, so that it can be killed.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod bare_shard;
 pub mod broker;
+pub mod chance;
 pub mod daemon;
 pub mod faces;
 pub mod kafka_client;
+pub mod shard;
+pub mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

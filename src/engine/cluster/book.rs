@@ -50,6 +50,7 @@ pub struct Book {
     events: Vec<Event>,
     changed: BTreeSet<ClusterId>,
     retired: BTreeSet<ClusterId>,
+    described: BTreeSet<ClusterId>,
     moved: BTreeSet<NodeId>,
 }
 
@@ -60,6 +61,8 @@ pub struct Written {
     /// Records that are new or changed.
     pub clusters: Vec<Cluster>,
     pub retired: Vec<ClusterId>,
+    /// Records an operator pinned or named, and no event tells of that.
+    pub described: Vec<Cluster>,
     /// Faces whose seat is new or changed.
     pub moved: BTreeSet<NodeId>,
 }
@@ -157,11 +160,13 @@ impl Book {
     pub fn take_written(&mut self) -> Written {
         let changed = std::mem::take(&mut self.changed);
         let retired = std::mem::take(&mut self.retired);
+        let described = std::mem::take(&mut self.described);
         Written {
             events: std::mem::take(&mut self.events),
             clusters: changed.iter().filter_map(|&id| self.get(id).cloned()).collect(),
             // One that was never kept would only be a deletion of nothing.
             retired: retired.into_iter().collect(),
+            described: described.iter().filter_map(|&id| self.get(id).cloned()).collect(),
             moved: std::mem::take(&mut self.moved),
         }
     }
@@ -250,9 +255,10 @@ impl Book {
         self.settled = self.sequence;
     }
 
-    /// Pins and names a living cluster. Changes of it are not events: nobody is elsewhere.
+    /// Pins and names a living cluster. That is no event, since nobody is elsewhere; only its state is told.
     pub fn describe(&mut self, id: ClusterId, pinned: bool, name: Option<String>) {
         self.update(id, |cluster| (cluster.pinned, cluster.name) = (pinned, name));
+        self.described.insert(id);
     }
 
     // --- parts of changes

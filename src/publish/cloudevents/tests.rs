@@ -207,6 +207,17 @@ fn the_compacted_topics_follow() {
 }
 
 #[test]
+fn a_pin_and_a_name_go_into_the_state_alone() {
+    let collection = CollectionName::new("lobby").unwrap();
+    let named = Cluster { pinned: true, name: Some("Ada".into()), ..cluster(1, 3) };
+    let records = wire().records(&Entry::ClusterState { collection, cluster: named });
+    let [state] = &records[..] else { panic!("{records:?}") };
+    Schemas::read().check(state);
+    assert_eq!((state.topic.as_ref(), state.key.as_slice()), ("cluster-state", &b"lobby/1"[..]));
+    assert_eq!((&value(state)["pinned"], &value(state)["name"]), (&json!(true), &json!("Ada")));
+}
+
+#[test]
 fn publishing_twice_writes_the_same_twice() {
     let wire = wire();
     for entry in entries() {

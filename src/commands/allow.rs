@@ -1,0 +1,37 @@
+//! `facetd allow`: lets erased faces come back. Needs no model: the list is the store's alone.
+
+use anyhow::bail;
+use clap::Args;
+use facetd::daemon::pipeline::now;
+use facetd::store::{Commit, FaceKey};
+
+use super::stopped::{Stopped, Target};
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  facetd allow --config facetd.toml --collection lobby cam3/18:00:00.120/0
+
+Stop the daemon first. The face itself is gone: once the daemon runs again, send it again.")]
+pub struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// Ids of erased faces: all of them, or none when one is not on the suppression list
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let Stopped { mut store, collection, .. } = arguments.target.open()?;
+    let mut allow = Vec::new();
+    for id in &arguments.ids {
+        let face = Stopped::face_id(id)?;
+        if !store.is_suppressed(&collection, &face) {
+            bail!("face {face} of collection {collection} is not kept from coming back: just send it");
+        }
+        allow.push(FaceKey { collection: collection.clone(), face });
+    }
+    let allowed = allow.len();
+    store.commit(&Commit { allow, now: now(), ..Commit::default() })?;
+    println!("collection {collection}: {allowed} erased faces may come back; send them again");
+    Ok(())
+}

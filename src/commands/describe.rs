@@ -1,0 +1,55 @@
+//! `facetd describe`: pins and names a cluster of a stopped daemon's state.
+
+use clap::Args;
+use facetd::engine::changes::Request;
+use facetd::face::ClusterId;
+
+use super::stopped::Target;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  facetd describe --config facetd.toml 42 --name 'Ada Lovelace' --pin
+  facetd describe --config facetd.toml 42 --name ''
+
+Of two clusters that merge a pinned one keeps its id. What is not given stays as it is. Stop the daemon
+first; it publishes the cluster's state when it runs again.")]
+pub struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// The cluster's id
+    #[arg(value_name = "CLUSTER")]
+    cluster: u64,
+    #[command(flatten)]
+    words: Words,
+}
+
+/// At least one of them.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct Words {
+    /// A name for it; an empty one takes the name away
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Its id is to outlive those of others
+    #[arg(long)]
+    pin: bool,
+    /// Its id is like any other
+    #[arg(long, conflicts_with = "pin")]
+    unpin: bool,
+}
+
+pub fn run(Arguments { target, cluster, words }: &Arguments) -> anyhow::Result<()> {
+    let cluster = ClusterId(*cluster);
+    let stopped = target.open()?;
+    stopped.check_cluster(cluster)?;
+    let before = stopped.store.living_cluster(&stopped.collection, cluster)?;
+    let pinned = words.pin || (before.pinned && !words.unpin);
+    let name = words.name.clone().or(before.name).filter(|name| !name.is_empty());
+
+    let shown = name.as_ref().map_or("no name".to_string(), |name| format!("the name {name:?}"));
+    let mut operated = stopped.restore()?;
+    operated.ask_one(Request::Describe { cluster, pinned, name })?;
+    let pin = if pinned { "pinned" } else { "not pinned" };
+    println!("cluster {cluster} of collection {} is {pin} and has {shown}", operated.collection);
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What the commands have in common that an operator gives a stopped daemon's state: where it is,
+//! and the daemon's own way of changing it. The daemon publishes what they did when it runs again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use facetd::config::Config;
+use facetd::daemon::LoadedModel;
+use facetd::daemon::pipeline::now;
+use facetd::daemon::shard::{Shard, ShardSettings};
+use facetd::engine::changes::{Outcome, Request};
+use facetd::face::{ClusterId, CollectionName, FaceId, Timestamp};
+use facetd::store::Store;
+
+#[derive(Args)]
+pub struct Target {
+    /// The daemon's configuration; it says where the state is
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The collection; collections.default when not given
+    #[arg(long, value_name = "NAME")]
+    collection: Option<String>,
+}
+
+/// A collection of a stopped daemon's state. Nobody else has it open meanwhile.
+pub struct Stopped {
+    pub store: Store,
+    pub collection: CollectionName,
+    config: Config,
+}
+
+/// The configuration, read as the daemon reads it, and the log started.
+pub fn configuration(path: &std::path::Path) -> anyhow::Result<Config> {
+    let config = Config::load(path).with_context(|| format!("the configuration {} is not right", path.display()))?;
+    // What the daemon logs of a start is not news to an operator.
+    super::start_logging(&facetd::config::Log { level: "warn".into(), ..config.log.clone() });
+    Ok(config)
+}
+
+impl Target {
+    pub fn open(&self) -> anyhow::Result<Stopped> {
+        let config = configuration(&self.config)?;
+        let collection = match &self.collection {
+            Some(name) => CollectionName::new(name)?,
+            None => config.collections.default.clone(),
+        };
+        let store = Store::open_existing(&config.state.dir)?;
+        let mut names: Vec<&str> = store.collections().map(CollectionName::as_str).collect();
+        names.sort_unstable();
+        if !names.contains(&collection.as_str()) {
+            bail!("there is no collection {collection}; give --collection one of: {}", names.join(", "));
+        }
+        Ok(Stopped { store, collection, config })
+    }
+}
+
+impl Stopped {
+    /// An id of a face, whether or not it is there.
+    pub fn face_id(id: &str) -> anyhow::Result<FaceId> {
+        FaceId::new(id).with_context(|| format!("{id:?} is no face_id"))
+    }
+
+    /// An error unless the face is there.
+    pub fn check_face(&self, face: &FaceId) -> anyhow::Result<()> {
+        let collection = &self.collection;
+        match self.store.face(collection, face)? {
+            Some(_) => Ok(()),
+            None if self.store.is_suppressed(collection, face) => {
+                bail!("face {face} of collection {collection} is erased already")
+            }
+            None => bail!("collection {collection} has no face {face}; check the id and --collection"),
+        }
+    }
+
+    /// An error unless the cluster lives.
+    pub fn check_cluster(&self, id: ClusterId) -> anyhow::Result<()> {
+        let collection = &self.collection;
+        match self.store.cluster(collection, id)? {
+            Some(cluster) if cluster.lives() => Ok(()),
+            Some(_) => {
+                let living = self.store.living_cluster(collection, id)?.id;
+                bail!("cluster {id} of collection {collection} went into cluster {living}; name that one")
+            }
+            None => {
+                bail!("collection {collection} has no cluster {id}; `facetd inspect face ID` tells a face's cluster")
+            }
+        }
+    }
+
+    /// Restores the collection, as the daemon does when it starts. O(faces).
+    pub fn restore(self) -> anyhow::Result<Operated> {
+        let Stopped { store, collection, config } = self;
+        let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
+        let settings = ShardSettings::new(&config, &artefact);
+        store.check_model(&settings.model)?;
+        let shard = Shard::open_one(store, &collection, settings, model)?;
+        Ok(Operated { shard, collection, now: now() })
+    }
+}
+
+/// A restored collection, which an operator may ask something of.
+pub struct Operated {
+    pub shard: Shard,
+    pub collection: CollectionName,
+    pub now: Timestamp,
+}
+
+impl Operated {
+    /// Applies requests as one commit. Those turned away are an error that says why.
+    pub fn ask(&mut self, requests: Vec<Request>) -> anyhow::Result<Vec<Outcome>> {
+        let outcomes = self.shard.operate(&self.collection, requests, self.now)?;
+        match outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }) {
+            Some(rejection) => bail!("{}", rejection.detail),
+            None => Ok(outcomes),
+        }
+    }
+
+    pub fn ask_one(&mut self, request: Request) -> anyhow::Result<Outcome> {
+        self.ask(vec![request])?.pop().context("a request without an outcome; this is a bug")
+    }
+}
