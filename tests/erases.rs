@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::bare_shard::{DIMENSION, Driven, People, Rig, Topic, face_id, face_key, name};
 use common::broker::MockBroker;
 use common::daemon::{Installation, Running, Settings};
 use common::faces::Dataset;
 use common::kafka_client::{Client, latest_by_key, read_topic};
-use common::bare_shard::{DIMENSION, Driven, People, Rig, Topic, face_id, face_key, name};
 use common::traces::{Traces, WINDOW, forms, half_precision};
 use common::wait_for;
 use facetd::config::Config;
@@ -38,14 +38,14 @@ const ERASED: usize = 40;
 /// The engine of the daemon with its own model, fed by hand: what the daemon had in memory.
 struct Twin {
     engine: Engine,
-    dimension: usize,
+    loaded: LoadedModel,
 }
 
 impl Twin {
     fn new(config: &Config) -> Twin {
-        let LoadedModel { artefact, model } = LoadedModel::load(&config.model).unwrap();
-        let settings = ShardSettings::new(config, &artefact).engine(&name("default"));
-        Twin { engine: Engine::new(&settings, model), dimension: artefact.shape.dimension }
+        let loaded = LoadedModel::load(&config.model).unwrap();
+        let settings = ShardSettings::new(config, &loaded.artefact).engine(&name("default"));
+        Twin { engine: Engine::new(&settings, loaded.model.clone()), loaded }
     }
 
     /// Applies requests and settles. Answers all that changed.
@@ -62,7 +62,7 @@ impl Twin {
     fn face(&self, number: usize, values: &[f32]) -> Request {
         Request::Face(Face {
             id: face_id(&id(number)),
-            embedding: Embedding::normalise(values, self.dimension).unwrap(),
+            embedding: Embedding::normalise(values, self.loaded.artefact.shape.dimension).unwrap(),
             frame_id: None,
             quality: None,
             captured_at: None,
@@ -84,8 +84,9 @@ impl Twin {
             let partners = self.engine.clusters().linkages().partners(node);
             partners.filter(|partner| book.cluster_of(partner.node) == book.cluster_of(node)).count()
         };
-        let hubs =
-            clusters.into_iter().filter_map(|id| book.members(id).iter().copied().max_by_key(|&node| (degree(node), node)));
+        let hubs = clusters
+            .into_iter()
+            .filter_map(|id| book.members(id).iter().copied().max_by_key(|&node| (degree(node), node)));
         hubs.collect()
     }
 
@@ -94,7 +95,8 @@ impl Twin {
         let faces = self.engine.faces();
         let book = self.engine.clusters().book();
         let living = book.records().filter(|cluster| cluster.lives());
-        let names = living.map(|cluster| book.members(cluster.id).iter().map(|&node| faces.id(node).to_string()).collect());
+        let names =
+            living.map(|cluster| book.members(cluster.id).iter().map(|&node| faces.id(node).to_string()).collect());
         names.collect()
     }
 }
@@ -122,7 +124,7 @@ fn send(client: &Client, topic: &str, number: usize, values: &[f32]) {
         1 => (serde_json::json!({ "embedding": STANDARD.encode(&little_endian) }).to_string().into_bytes(), &[][..]),
         _ => (little_endian, &octets[..]),
     };
-    client.send(topic, Some(id(number).as_bytes()), Some(&payload), headers);
+    client.send_soon(topic, Some(id(number).as_bytes()), Some(&payload), headers);
 }
 
 fn until_settled(daemon: &Running) {
@@ -169,6 +171,7 @@ fn nothing_of_an_erased_face_is_in_any_file_and_it_stays_away() {
     let client = Client::connect(&topics.brokers);
     let daemon = installation.start();
     (0..FACES).for_each(|number| send(&client, &topics.input(), number, &rows[number]));
+    client.flush();
     daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
     assert_eq!(status(&daemon, erased[0]), "200");
     for &number in &erased {
@@ -181,6 +184,7 @@ fn nothing_of_an_erased_face_is_in_any_file_and_it_stays_away() {
     // Replayed, it is turned away; erased once more, that is so already; nobody knows the last one.
     let suppressed = "facetd_source_rejected_total{reason=\"suppressed\"}";
     send(&client, &topics.input(), erased[0], &rows[erased[0]]);
+    client.flush();
     daemon.wait_metric(suppressed, 1.0, LIMIT);
     client.send(&topics.input(), Some(id(erased[0]).as_bytes()), None, &[]);
     daemon.wait_metric("facetd_engine_duplicates_total", 1.0, LIMIT);
@@ -210,11 +214,13 @@ fn nothing_of_an_erased_face_is_in_any_file_and_it_stays_away() {
     let daemon = installation.start();
     assert_eq!(daemon.metric("facetd_store_suppressed_ids"), erased.len() as f64);
     send(&client, &topics.input(), erased[0], &rows[erased[0]]);
+    client.flush();
     daemon.wait_metric(suppressed, 1.0, LIMIT);
     assert!(daemon.terminate().success(), "{}", installation.log());
-    allow(&config, erased[0]);
+    allow(&config, &twin.loaded, erased[0]);
     let daemon = installation.start();
     send(&client, &topics.input(), erased[0], &rows[erased[0]]);
+    client.flush();
     daemon.wait_metric("facetd_engine_faces", (FACES - erased.len() + 1) as f64, LIMIT);
     until_settled(&daemon);
     assert_eq!(status(&daemon, erased[0]), "200");
@@ -226,9 +232,8 @@ fn compact(state: &Path) {
     Store::compact_all(state).unwrap();
 }
 
-fn allow(config: &Config, number: usize) {
-    let LoadedModel { artefact, model } = LoadedModel::load(&config.model).unwrap();
-    let settings = ShardSettings::new(config, &artefact);
+fn allow(config: &Config, LoadedModel { artefact, model }: &LoadedModel, number: usize) {
+    let (settings, model) = (ShardSettings::new(config, artefact), model.clone());
     let mut shard =
         Shard::open(&config.state.dir, settings, model, Arc::new(View::default()), Arc::new(Metrics::new())).unwrap();
     shard.allow(vec![face_key("default", &id(number))], Timestamp(2)).unwrap();
@@ -284,9 +289,8 @@ fn of(person: u64, number: usize) -> String {
 /// Eight faces of each of three people, settled and published.
 fn three_people(driven: &mut Driven, topic: &mut Topic, people: &mut People) -> Vec<Intake> {
     let numbers = (0..PEOPLE).flat_map(|person| (0..EACH).map(move |number| (person, number)));
-    let records: Vec<Intake> = numbers
-        .map(|(person, number)| topic.face("default", &of(person, number), &people.face_of(person)))
-        .collect();
+    let records: Vec<Intake> =
+        numbers.map(|(person, number)| topic.face("default", &of(person, number), &people.face_of(person))).collect();
     driven.apply(records.clone(), 1);
     driven.settle(1);
     assert_eq!(driven.engine("default").clusters().book().living(), PEOPLE as usize);
@@ -325,9 +329,8 @@ fn a_person_and_a_collection_are_erased_whole_and_stay_away() {
     driven.settle(2);
     let told: Vec<(String, Cause)> = erased_events(driven.publish());
     assert_eq!(told, (0..EACH).map(|number| (of(1, number), Cause::Api)).collect::<Vec<_>>());
-    let there: Vec<bool> = [of(0, 0), of(1, 0), of(2, 0)]
-        .map(|id| driven.view.cluster_of(&collection, &face_id(&id)).is_some())
-        .into();
+    let there: Vec<bool> =
+        [of(0, 0), of(1, 0), of(2, 0)].map(|id| driven.view.cluster_of(&collection, &face_id(&id)).is_some()).into();
     assert_eq!(there, [true, false, true]);
 
     let replayed = again(&mut topic, &records);

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use common::bare_shard::{DIMENSION, Driven, People, Rig, Topic, name};
 use common::broker::MockBroker;
 use common::daemon::{Installation, Settings};
 use common::kafka_client::{Client, read_topic};
 use common::project;
-use common::bare_shard::{DIMENSION, Driven, People, Rig, Topic, name};
 use facetd::face::Timestamp;
 use facetd::rejection::Reason;
 use facetd::source::Intake;
@@ -55,9 +55,10 @@ fn the_same_faces_in_two_collections_are_never_linked() {
     assert!(driven.node("lobby", "3").is_none() && driven.node("gate", "3").is_some());
     let embedding = |collection| driven.engine(collection).faces().embedding(driven.node(collection, "4").unwrap());
     assert_ne!(embedding("lobby"), embedding("gate"));
-    let gate_heard = driven.publish().iter().any(
-        |entry| matches!(entry, Entry::Event { collection, .. } if *collection == name("gate")),
-    );
+    let gate_heard = driven
+        .publish()
+        .iter()
+        .any(|entry| matches!(entry, Entry::Event { collection, .. } if *collection == name("gate")));
     assert!(!gate_heard, "what happens in one collection is told in another");
     // Suppressed in the one it was erased from.
     let values = people.face_of(7);

@@ -17,6 +17,9 @@ use crate::engine::changes::Changes;
 use crate::face::{CollectionName, NodeId, Offset, Partition, Timestamp};
 use crate::rejection::DeadLetter;
 
+/// Collections whose vectors are written at once.
+const SYNCED_AT_ONCE: usize = 32;
+
 /// All that one batch writes.
 #[derive(Debug, Default)]
 pub struct Commit {
@@ -54,8 +57,9 @@ impl Store {
         }
         let mut entries = Vec::new();
         // Changes that change nothing count nothing either: their counters are not to be kept.
-        for CollectionCommit { collection, changes } in commit.collections.iter().filter(|c| !c.changes.is_empty()) {
-            let record = self.append_vectors(collection, changes)?;
+        let changed: Vec<&CollectionCommit> = commit.collections.iter().filter(|c| !c.changes.is_empty()).collect();
+        let records = self.append_all(&changed)?;
+        for (CollectionCommit { collection, changes }, record) in changed.into_iter().zip(records) {
             put_changes(&mut batch, collection, changes);
             batch.put(keys::collection(collection), &record);
             self.collections.insert(collection.clone(), record);
@@ -92,6 +96,23 @@ impl Store {
         suppress.into_iter().for_each(|hash| self.suppressed.insert(hash));
         self.outbox.committed(sequence, &commit.positions);
         Ok(())
+    }
+
+    /// Writes the embeddings of every collection, many at once: a sync waits for the disk, and a disk
+    /// does many in hardly more time than one.
+    fn append_all(&self, changed: &[&CollectionCommit]) -> Result<Vec<CollectionRecord>, StoreError> {
+        let append = &|part: &[&CollectionCommit]| -> Result<Vec<CollectionRecord>, StoreError> {
+            part.iter().map(|commit| self.append_vectors(&commit.collection, &commit.changes)).collect()
+        };
+        if changed.len() <= 1 {
+            return append(changed);
+        }
+        let parts = changed.chunks(changed.len().div_ceil(SYNCED_AT_ONCE));
+        let appended: Vec<Result<Vec<CollectionRecord>, StoreError>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || append(part))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("appending does not panic")).collect()
+        });
+        Ok(appended.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Writes the embeddings of a batch and returns the collection's record as it is with them.

@@ -29,6 +29,17 @@ impl Client {
 
     /// Sends a record to a partition and waits until the broker has it.
     pub fn send(&self, topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &str)]) {
+        self.send_soon(topic, key, payload, headers);
+        self.flush();
+    }
+
+    /// Waits until the broker has everything.
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// Sends a record to a partition, at the next [`Client::flush`] at the latest.
+    pub fn send_soon(&self, topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &str)]) {
         let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value.as_bytes()) })
         });
@@ -40,7 +51,6 @@ impl Client {
             record = record.payload(payload);
         }
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
-        self.producer.flush(Duration::from_secs(30)).unwrap();
     }
 }
 
