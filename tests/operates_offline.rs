@@ -213,8 +213,8 @@ fn recluster_cuts_over_whole_or_not_at_all() {
     assert_eq!(before, stopped.told());
 
     let description = std::fs::read_to_string(model.join("model.toml")).unwrap();
-    let stricter = with_another_threshold(&description);
-    std::fs::write(model.join("model.toml"), &stricter).unwrap();
+    let other = with_another_threshold(&description);
+    std::fs::write(model.join("model.toml"), &other).unwrap();
     assert!(stopped.refuses(&["run"]).contains("`facetd recluster`"));
     let checked = stopped.command(&["check"]).output().unwrap();
     assert!(String::from_utf8_lossy(&checked.stdout).contains("`facetd recluster`"));
@@ -227,18 +227,26 @@ fn recluster_cuts_over_whole_or_not_at_all() {
     assert_eq!((stopped.kept(), stopped.told()), (before.clone(), before.clone()));
 
     // Killed while it writes, it is whole, and the old state or the new one.
-    std::fs::write(model.join("model.toml"), &stricter).unwrap();
+    std::fs::write(model.join("model.toml"), &other).unwrap();
     kill_at(&stopped, "being written");
     let again = stopped.does(&["recluster"]);
     println!("{again}");
     let after = stopped.kept();
     assert!(stopped.does(&["recluster"]).contains("nothing to do"));
-    assert_ne!(members(&after), members(&before), "another threshold that changes nothing proves nothing");
+    let (clusters_before, clusters_after) = (members(&before), members(&after));
+    let is_in_one = |faces: &BTreeSet<String>, of: &Members| of.values().any(|others| faces.is_subset(others));
+    assert!(
+        clusters_before.values().any(|faces| !is_in_one(faces, &clusters_after)),
+        "without a split it proves little"
+    );
+    assert!(
+        clusters_after.values().any(|faces| !is_in_one(faces, &clusters_before)),
+        "without a merge it proves little"
+    );
     assert_eq!(canonical(&after), batch_partition(&dataset, &model, folder.path()));
-    let clusters_before = members(&before);
-    for (id, faces) in members(&after) {
-        let unchanged = clusters_before.iter().find(|(_, others)| **others == faces);
-        assert!(unchanged.is_none_or(|(other, _)| *other == id), "cluster {id} was the same under another id");
+    for (id, faces) in &clusters_after {
+        let unchanged = clusters_before.iter().find(|(_, others)| *others == faces);
+        assert!(unchanged.is_none_or(|(other, _)| other == id), "cluster {id} was the same under another id");
     }
 
     assert_eq!(stopped.told(), before, "nothing is published before the daemon runs");
@@ -259,13 +267,14 @@ fn copy_model(from: &Path, to: &Path) {
     }
 }
 
-/// model.toml with another τ.
+/// model.toml with a higher τ, which splits clusters, and less evidence asked for, which merges others.
 fn with_another_threshold(description: &str) -> String {
     let lines = description.lines().map(|line| match line.split_once(" = ") {
         Some(("threshold", value)) => {
             let old: f64 = value.split_whitespace().next().unwrap().parse().unwrap();
-            format!("threshold = {:.3}", (old + 1.0) / 2.0)
+            format!("threshold = {:.3}", 1.3 * old)
         }
+        Some(("per_face", _)) => "per_face = 1".to_string(),
         _ => line.to_string(),
     });
     lines.collect::<Vec<String>>().join("\n")
