@@ -266,8 +266,11 @@ fn daemon_run(kafka: &RealKafka, faces: &[Face], model: &Path, rate: Option<f64>
         while let Some(message) = events.poll(wait) {
             wait = Duration::ZERO;
             let event: serde_json::Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
-            if let Some(face) = event["face_id"].as_str() {
-                latencies.push(sent.remove(face).expect("a face has one event").elapsed().as_secs_f64());
+            // Later events of a face tell that it moved.
+            if matches!(event["type"].as_str(), Some("created" | "joined"))
+                && let Some(face) = event["face_id"].as_str()
+            {
+                latencies.push(sent.remove(face).expect("a face comes once").elapsed().as_secs_f64());
             }
         }
     }

@@ -56,6 +56,23 @@ impl Words {
     }
 }
 
+/// Whom a search left out because others are nearer has his turn before who came later and is farther.
+#[test]
+fn a_full_list_does_not_pass_for_everyone() {
+    let mut engine = engine(SINGLE);
+    let at = |number: usize, angle: f32| face(number, &[angle.cos(), angle.sin(), 0.0, 0.0]);
+    let crowd: Vec<Face> = (0..12).map(|number| at(number, 0.01 * number as f32)).collect();
+    apply_faces(&mut engine, &crowd, 0);
+    apply_faces(&mut engine, &[at(20, 1.0)], 0);
+    apply(&mut engine, vec![erase(11)], 0);
+    apply_faces(&mut engine, &[at(21, -0.5)], 0);
+    apply(&mut engine, (7..11).map(erase).collect(), 0);
+    settle(&mut engine);
+    let apart = engine.faces().node(&id(20)).unwrap();
+    let found: Vec<NodeId> = engine.graph().neighbourhood(apart).iter().map(|n| n.node).collect();
+    assert_eq!(found, brute_force(&engine, apart));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
