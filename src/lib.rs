@@ -14,7 +14,7 @@
 //! | [`kafka`] | what every client of Kafka has in common |
 //! | [`view`] | the read side: who is where, while the engine runs |
 //! | [`http`] | metrics, health and lookups |
-//! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`] |
+//! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reclustering |
 //!
 //! [`config`] and [`metrics`] declare every key and every metric in one place.
 //!

@@ -86,7 +86,7 @@ fn each_obstacle_is_named_with_the_way_out() {
 
     let other_model = project().join("models/demo-128");
     let line = refusal(&running, &[("FACETD_MODEL__DIR", other_model.to_str().unwrap())]);
-    assert_says(&line, &["made with another model", "model.dir", "state.dir"]);
+    assert_says(&line, &["made with another model", "facetd recluster", "model.dir", "state.dir"]);
 }
 
 #[test]
