@@ -61,7 +61,7 @@ impl Gauges {
         metrics.faces.set(sum(engines, Engine::len));
         metrics.clusters.set(sum(engines, |engine| engine.clusters().book().living()));
         metrics.collections.set(engines.len() as i64);
-        let settled = engines.values().filter(|engine| engine.has_told_it_is_settled()).count();
+        let settled = engines.values().filter(|engine| engine.is_settled() && engine.has_told_it_is_settled()).count();
         metrics.settled_collections.set(settled as i64);
         metrics.unsettled_collections.set((engines.len() - settled) as i64);
     }

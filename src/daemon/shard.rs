@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::gauges::Gauges;
-use super::sorting::{Requests, Sorting};
+use super::sorting::{Requests, Sorted, Sorting};
 use crate::engine::changes::{Batch, Changes, Outcome, Request};
 use crate::engine::event::{Cause, Change};
 use crate::engine::{Engine, EngineError, Observer, Step};
@@ -161,7 +161,8 @@ impl Shard {
                 commit.dead_letters.push(rejected.report(&self.metrics));
             }
         }
-        let asked = sorting.finish();
+        let Sorted { asked, erased } = sorting.finish();
+        commit.suppress = erased;
 
         let others = self.unsettled(now).into_iter().filter(|name| !asked.contains_key(name));
         let others: Vec<CollectionName> = others.take(OTHERS_REFRESHED).collect();
@@ -176,13 +177,7 @@ impl Shard {
                     Outcome::Rejected(rejection) => {
                         commit.dead_letters.push(FaceRejected { record, rejection }.report(&self.metrics));
                     }
-                    Outcome::Erased(_) => {
-                        // Also of a face that came in this very batch, of which no event tells.
-                        let id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-                        let face = id.and_then(|id| crate::face::FaceId::new(id).ok());
-                        commit.suppress.extend(face.map(|face| FaceKey { collection: collection.clone(), face }));
-                    }
-                    Outcome::Added | Outcome::Done => {}
+                    Outcome::Added | Outcome::Erased(_) | Outcome::Done => {}
                 }
             }
             commit.collections.push(CollectionCommit { collection, changes });

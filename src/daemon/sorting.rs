@@ -19,6 +19,14 @@ pub struct Requests {
     pub requests: Vec<Request>,
 }
 
+/// A batch, sorted.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    pub asked: BTreeMap<CollectionName, Requests>,
+    /// Faces that are to be erased and not to come back, also those that retention takes first.
+    pub erased: Vec<FaceKey>,
+}
+
 /// Sorts one batch.
 pub struct Sorting<'a> {
     engines: &'a BTreeMap<CollectionName, Engine>,
@@ -53,8 +61,8 @@ impl<'a> Sorting<'a> {
         }
     }
 
-    pub fn finish(self) -> BTreeMap<CollectionName, Requests> {
-        self.asked
+    pub fn finish(self) -> Sorted {
+        Sorted { asked: self.asked, erased: self.erased.into_iter().collect() }
     }
 
     /// None: it is so already.

@@ -140,8 +140,9 @@ impl Graph {
         let list = &mut self.lists[met.node.index()];
         list.neighbours.insert(rank, offered);
         enter(&mut self.holders[newcomer.index()], met.node);
+        // Once it is full it does not hear of those who come and are farther.
+        list.complete &= list.neighbours.len() < self.capacity;
         if list.neighbours.len() > self.capacity {
-            list.complete = false;
             let pushed_out = list.neighbours.pop();
             if let Some(pushed_out) = pushed_out {
                 leave(&mut self.holders[pushed_out.node.index()], met.node);

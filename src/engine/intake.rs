@@ -64,7 +64,7 @@ impl Engine {
             Some(node) => {
                 self.ages.remove(node, &self.faces);
                 self.depart(node, cause);
-                self.clusters.forget_linkages(node, cause);
+                self.clusters.replace(node, cause);
                 self.faces.replace(node, face);
                 (node, Outcome::Replaced)
             }

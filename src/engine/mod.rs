@@ -161,6 +161,8 @@ impl Engine {
         let mut homes = Vec::with_capacity(faces.len());
         for changes::RestoredFace { node, record, embedding } in faces {
             nodes.insert(record.arrival, node);
+            // Time goes on from the latest that is known: stale faces count from it, not from 1970.
+            engine.now = engine.now.max(record.arrived_at);
             homes.push(Home { node, home: record.home, home_version: record.home_version });
             engine.faces.add_at(node, NewFace { embedding: &embedding, known: known(record) });
             engine.ages.add(node, &engine.faces);
@@ -222,7 +224,10 @@ impl Engine {
 
     /// Whether an empty batch at `now` would find something to do.
     pub fn has_work(&self, now: Timestamp) -> bool {
-        !self.is_settled() || !self.has_told_it_is_settled() || self.ages.next_to_expire(now, 0).is_some()
+        !self.is_settled()
+            || !self.has_told_it_is_settled()
+            || self.index.is_building()
+            || self.ages.next_to_expire(now, 0).is_some()
     }
 
     fn take_changes(&mut self) -> Changes {

@@ -7,9 +7,9 @@
 //! faces, each a neighbour of 150: those many small changes must cost little, so they are added up
 //! and not sorted.
 //!
-//! Cost: O(log n) to mark a face that matters, O(1) amortised for one that does not.
+//! Cost: O(log n) to mark a face first or when it matters, else O(1).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::face::{NodeId, Timestamp};
 
@@ -58,8 +58,7 @@ pub struct StaleFaces {
     depth: usize,
     /// Those whose change matters.
     urgent: BTreeSet<Turn>,
-    /// The others, and some that have left or become urgent since: an entry tells.
-    idle: VecDeque<NodeId>,
+    /// All of them; the others have their turn as they came.
     waiting: BTreeSet<Waiting>,
 }
 
@@ -87,8 +86,6 @@ impl StaleFaces {
                 self.waiting.insert(Waiting { since: now, node });
                 if change >= MATTERS {
                     self.urgent.insert(turn(node, change));
-                } else {
-                    self.idle.push_back(node);
                 }
             }
         }
@@ -96,15 +93,9 @@ impl StaleFaces {
 
     /// Takes the face whose turn it is; with `idle`, also those whose change is small.
     pub fn take(&mut self, idle: bool) -> Option<Stale> {
-        if let Some(&Turn { node, .. }) = self.urgent.first() {
-            return self.remove(node).map(|staleness| Stale { node, staleness });
-        }
-        while idle && let Some(node) = self.idle.pop_front() {
-            if let Some(staleness) = self.remove(node) {
-                return Some(Stale { node, staleness });
-            }
-        }
-        None
+        let urgent = self.urgent.first().map(|turn| turn.node);
+        let node = urgent.or_else(|| self.waiting.first().filter(|_| idle).map(|waiting| waiting.node))?;
+        self.remove(node).map(|staleness| Stale { node, staleness })
     }
 
     /// Takes a face out: it was scored, or is gone.
@@ -113,9 +104,6 @@ impl StaleFaces {
         self.depth -= 1;
         self.urgent.remove(&turn(node, staleness.change));
         self.waiting.remove(&Waiting { since: staleness.since, node });
-        if self.depth == 0 {
-            self.idle.clear();
-        }
         Some(staleness)
     }
 

@@ -136,7 +136,8 @@ impl Engine {
         self.ledger.work.encoded += nodes.len();
         for (&node, before) in nodes.iter().zip(&before) {
             let after = self.faces.enhanced(node);
-            if before == after {
+            // Whoever had no `g` yet came with this batch, and whom that affects is known already.
+            if before == after || before.iter().all(|&value| value == 0.0) {
                 continue;
             }
             let change = 1.0 - cosine(before, after);
@@ -153,7 +154,7 @@ impl Engine {
     }
 }
 
-/// 0 where either has no direction, as a face has whose `g` was never written.
+/// 0 where either has no direction.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }

@@ -23,7 +23,7 @@ pub struct Component {
     pub members: Vec<NodeId>,
     /// A pair in it was lost since it was last walked.
     pub may_have_split: bool,
-    /// Changes since its clusters were last computed from its faces.
+    /// Faces touched since its clusters were last computed from its faces.
     pub changes: usize,
     /// It is too large to compute at every change, and did change.
     pub owed: bool,
@@ -130,7 +130,7 @@ impl Components {
             }
             let component = self.get_mut(larger);
             component.may_have_split |= absorbed.may_have_split;
-            component.changes += absorbed.changes;
+            component.changes = component.changes.saturating_add(absorbed.changes);
             if absorbed.owed {
                 self.owe(larger);
             }
@@ -157,13 +157,26 @@ impl Components {
         self.lose(self.of[a.index()]);
     }
 
-    /// Has the component of a face be computed again.
+    /// Something about a face changed that is no linkage.
     pub fn touch_face(&mut self, node: NodeId) {
         self.touch(self.of[node.index()]);
     }
 
+    /// Counts a face that was touched.
+    pub fn count(&mut self, node: NodeId) {
+        let id = self.of(node);
+        let component = self.get_mut(id);
+        component.changes = component.changes.saturating_add(1);
+    }
+
+    /// Has the component of a face be computed from its faces at the next step, however large it is.
+    pub fn demand(&mut self, node: NodeId) {
+        let id = self.of(node);
+        self.get_mut(id).changes = usize::MAX;
+        self.touch(id);
+    }
+
     fn touch(&mut self, id: ComponentId) {
-        self.get_mut(id).changes += 1;
         self.changed.insert(id);
     }
 

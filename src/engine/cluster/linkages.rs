@@ -47,6 +47,11 @@ impl Linkages {
         Linkages { merging, candidates: Vec::new() }
     }
 
+    #[cfg(test)]
+    pub fn merging(&self) -> Merging {
+        self.merging
+    }
+
     pub fn grow(&mut self, slots: usize) {
         self.candidates.resize_with(slots.max(self.candidates.len()), Vec::new);
     }
@@ -125,5 +130,15 @@ impl Linkages {
             Err(_) => {}
         }
         found.is_ok().then(|| self.weight(&before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_takes_twelve_bytes() {
+        assert_eq!(size_of::<Candidate>(), 12);
     }
 }

@@ -108,10 +108,21 @@ impl Clusters {
                 clusters.components.join(node, other);
             }
         }
+        // A component that was owed may have come apart, and its clusters reach across the parts. It is
+        // one until it is walked, as it was: whoever computes or extends it has whole clusters in sight.
+        for node in faces.live() {
+            let cluster = restored.book.cluster_of(node);
+            let Some(&first) = cluster.and_then(|cluster| restored.book.members(cluster).first()) else { continue };
+            if clusters.components.of(first) != clusters.components.of(node) {
+                clusters.components.join(first, node);
+                clusters.components.part(first);
+            }
+        }
         // They are as they were computed, up to what hysteresis held or was owed: to find that out
         // costs as much as computing, which is done when the collection settles.
         for id in clusters.components.take_changed() {
-            clusters.components.computed(id, true);
+            let may_be_held = clusters.components.get(id).members.len() > 1;
+            clusters.components.computed(id, may_be_held);
         }
         clusters.book = restored.book;
         clusters
@@ -182,14 +193,21 @@ impl Clusters {
         }
     }
 
-    /// The linkages of a face say nothing any more: it has another embedding, or is about to go.
-    pub fn forget_linkages(&mut self, node: NodeId, cause: Cause) {
+    /// The linkages of a face say nothing any more.
+    fn forget_linkages(&mut self, node: NodeId, cause: Cause) {
         for pair in self.linkages.remove(node) {
             self.components.hear(&pair);
             self.causes.entry(pair.b).or_insert(cause);
         }
         self.components.touch_face(node);
         self.causes.entry(node).or_insert(cause);
+    }
+
+    /// A face has another embedding, and maybe another frame: what was known of its linkages is not so
+    /// any more, and it may not stay with a face of that frame.
+    pub fn replace(&mut self, node: NodeId, cause: Cause) {
+        self.forget_linkages(node, cause);
+        self.components.demand(node);
     }
 
     /// A face was scored.
@@ -209,7 +227,8 @@ impl Clusters {
             Given::New { kind, a, b } => {
                 match kind {
                     ConstraintKind::MustLink => self.components.join(a, b),
-                    ConstraintKind::CannotLink => self.components.touch_face(a),
+                    // To take faces apart is more than extending can do.
+                    ConstraintKind::CannotLink => self.components.demand(a),
                 }
                 self.said(a, b);
                 Ok(true)
@@ -235,6 +254,9 @@ impl Clusters {
 
     /// Brings the clusters up to date with all that was said since the last step.
     pub fn step(&mut self, faces: &Faces, mode: Mode) {
+        for &node in self.causes.keys() {
+            self.components.count(node);
+        }
         let mut wanted = BTreeSet::new();
         let mut large = BTreeSet::new();
         for id in self.components.take_changed() {
@@ -253,10 +275,9 @@ impl Clusters {
             wanted.extend(owed.into_iter().flat_map(|id| self.walk(id)));
         }
         if mode.fresh {
-            let held = self.components.held().iter().copied();
-            wanted.extend(held.filter(|&id| !self.components.get(id).owed));
+            wanted.extend(self.held_at_once().into_iter().flat_map(|id| self.walk(id)));
         }
-        let mut parts = self.compute_all(&mut wanted, faces, !mode.fresh);
+        let mut parts: Vec<Part> = wanted.iter().flat_map(|&id| self.compute(id, faces, !mode.fresh)).collect();
         for id in large.difference(&wanted) {
             parts.extend(self.extend(*id, faces));
         }
@@ -277,24 +298,20 @@ impl Clusters {
         })
     }
 
-    /// Computes components from their faces. Answers the parts that are not the clusters they were.
-    /// Where a cluster reaches into other components, as after a restart it may, those are computed
-    /// as well, and added to `wanted`: which part keeps an id is decided with all of them in sight.
-    fn compute_all(&mut self, wanted: &mut BTreeSet<ComponentId>, faces: &Faces, hysteresis: bool) -> Vec<Part> {
-        let mut open: Vec<ComponentId> = wanted.iter().copied().collect();
-        let mut changed = Vec::new();
-        while let Some(id) = open.pop() {
-            for part in self.compute(id, faces, hysteresis) {
-                for cluster in part.faces.iter().filter_map(|&node| self.book.cluster_of(node)) {
-                    let elsewhere = self.book.members(cluster).iter().map(|&member| self.components.of(member));
-                    open.extend(elsewhere.filter(|&id| wanted.insert(id)));
-                }
-                changed.push(part);
-            }
-        }
-        changed
+    /// The held components whose turn it is. After a restart all are, so no more at once than would be
+    /// computed at a change of one: who arrives meanwhile waits for these and not for all.
+    fn held_at_once(&self) -> Vec<ComponentId> {
+        let mut faces = 0;
+        let held = self.components.held().iter().filter(|&&id| !self.components.get(id).owed);
+        let has_room = |id: &&ComponentId| {
+            let fits = faces < self.settings.max_component;
+            faces = faces.saturating_add(self.components.get(**id).members.len());
+            fits
+        };
+        held.take_while(has_room).copied().collect()
     }
 
+    /// Computes a component from its faces. Answers the parts that are not the clusters they were.
     fn compute(&mut self, id: ComponentId, faces: &Faces, hysteresis: bool) -> Vec<Part> {
         let mut members = self.components.get(id).members.clone();
         self.reclustered += members.len();

@@ -21,7 +21,7 @@ pub struct Part {
     pub faces: Vec<NodeId>,
     /// What made them one.
     cause: Cause,
-    /// Clusters whose oldest face is in it.
+    /// Clusters whose oldest face is in it, in order.
     claims: Vec<ClusterId>,
     /// The id that lives on in it, once there is one.
     id: Option<ClusterId>,
@@ -52,7 +52,7 @@ pub fn reconcile(book: &mut Book, faces: &Faces, mut parts: Vec<Part>, arrival_c
         let strangers = part
             .faces
             .iter()
-            .filter(|&&node| book.cluster_of(node).is_some_and(|cluster| !part.claims.contains(&cluster)));
+            .filter(|&&node| book.cluster_of(node).is_some_and(|cluster| part.claims.binary_search(&cluster).is_err()));
         for node in strangers.copied().collect::<Vec<_>>() {
             let face = faces.id(node).clone();
             match part.id {

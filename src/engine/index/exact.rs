@@ -33,6 +33,10 @@ impl Index for Exact {
         true
     }
 
+    fn is_building(&self) -> bool {
+        false
+    }
+
     fn maintain(&mut self, _faces: &Faces, _steps: usize) {}
 
     fn points(&self) -> usize {

@@ -154,6 +154,10 @@ impl Index for Growing {
         self.serving.is_none()
     }
 
+    fn is_building(&self) -> bool {
+        self.next.is_some()
+    }
+
     fn maintain(&mut self, faces: &Faces, steps: usize) {
         self.build(faces, steps);
         self.take_stock();

@@ -82,6 +82,9 @@ pub trait Index: Send + Sync {
     /// Whether a search, as things stand, meets everyone.
     fn is_exact(&self) -> bool;
 
+    /// Whether building is under way.
+    fn is_building(&self) -> bool;
+
     /// Goes on with building that is under way, by `steps` faces at most.
     fn maintain(&mut self, faces: &Faces, steps: usize);
 

@@ -17,6 +17,7 @@ mod partition;
 mod single;
 
 use std::iter::Sum;
+use std::num::NonZeroU32;
 use std::ops::{Add, AddAssign};
 
 use crate::model::artefact::{Merging, Rule};
@@ -25,14 +26,20 @@ use evidence::Greedy;
 use partition::Partition;
 use single::Single;
 
-/// One direction of a linkage, in units of 2⁻³¹.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Probability(u32);
+/// One direction of a linkage, in units of 2⁻³¹. Kept as one more than that, so that an optional one
+/// takes no more room: there are millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probability(NonZeroU32);
 
 impl Probability {
     /// The nearest; what is outside 0 to 1 is taken as the end it is beyond, and NaN as 0.
     pub fn of(probability: f32) -> Probability {
-        Probability((f64::from(probability.clamp(0.0, 1.0)) * f64::from(1u32 << 31)).round() as u32)
+        let units = (f64::from(probability.clamp(0.0, 1.0)) * f64::from(1u32 << 31)).round() as u32;
+        Probability(NonZeroU32::MIN.saturating_add(units))
+    }
+
+    fn units(self) -> u64 {
+        u64::from(self.0.get() - 1)
     }
 }
 
@@ -75,7 +82,7 @@ impl Merging {
     /// The linkage of a pair out of its two directions, None where one was not scored: the larger
     /// under `single`, their mean under `evidence`.
     pub fn weight(&self, outward: Option<Probability>, inward: Option<Probability>) -> Weight {
-        let direction = |scored: Option<Probability>| u64::from(scored.unwrap_or_default().0);
+        let direction = |scored: Option<Probability>| scored.map_or(0, Probability::units);
         Weight(match self.rule {
             Rule::Single => 2 * direction(outward.max(inward)),
             Rule::Evidence { .. } => direction(outward) + direction(inward),

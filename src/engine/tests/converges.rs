@@ -6,7 +6,7 @@ use crate::engine::link::link;
 use crate::face::NodeId;
 
 /// Every neighbourhood by comparing everyone with everyone.
-fn brute_force(engine: &Engine, node: NodeId) -> Vec<NodeId> {
+pub(super) fn brute_force(engine: &Engine, node: NodeId) -> Vec<NodeId> {
     let faces = engine.faces();
     let mut others: Vec<NodeId> = faces.live().filter(|&other| other != node).collect();
     let similarity = |other: NodeId| faces.similarity(node, other);
@@ -42,10 +42,10 @@ fn batch_of(engine: &Engine, settings: &EngineSettings, words: &[Constraint]) ->
 
 /// The words that stand after some changes.
 #[derive(Default)]
-struct Words(BTreeMap<(FaceId, FaceId), Constraint>);
+pub(super) struct Words(pub(super) BTreeMap<(FaceId, FaceId), Constraint>);
 
 impl Words {
-    fn hear(&mut self, changes: &Changes) {
+    pub(super) fn hear(&mut self, changes: &Changes) {
         for word in &changes.constraints {
             let (a, b) = (word.a.clone().min(word.b.clone()), word.a.clone().max(word.b.clone()));
             self.0.insert((a, b), word.clone());
@@ -54,23 +54,6 @@ impl Words {
             self.0.remove(&(released.a.clone(), released.b.clone()));
         }
     }
-}
-
-/// Whom a search left out because others are nearer has his turn before who came later and is farther.
-#[test]
-fn a_full_list_does_not_pass_for_everyone() {
-    let mut engine = engine(SINGLE);
-    let at = |number: usize, angle: f32| face(number, &[angle.cos(), angle.sin(), 0.0, 0.0]);
-    let crowd: Vec<Face> = (0..12).map(|number| at(number, 0.01 * number as f32)).collect();
-    apply_faces(&mut engine, &crowd, 0);
-    apply_faces(&mut engine, &[at(20, 1.0)], 0);
-    apply(&mut engine, vec![erase(11)], 0);
-    apply_faces(&mut engine, &[at(21, -0.5)], 0);
-    apply(&mut engine, (7..11).map(erase).collect(), 0);
-    settle(&mut engine);
-    let apart = engine.faces().node(&id(20)).unwrap();
-    let found: Vec<NodeId> = engine.graph().neighbourhood(apart).iter().map(|n| n.node).collect();
-    assert_eq!(found, brute_force(&engine, apart));
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use crate::face::ClusterId;
 
 /// What a reader of the events knows.
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     sequence: u64,
     homes: BTreeMap<FaceId, ClusterId>,
     records: BTreeMap<ClusterId, Cluster>,
@@ -14,7 +14,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, event: &Event) {
+    pub(super) fn read(&mut self, event: &Event) {
         self.sequence += 1;
         assert_eq!(event.sequence, self.sequence, "the sequence has a gap");
         *self.seen.entry(event.change.event_type()).or_default() += 1;
@@ -81,7 +81,7 @@ impl Reader {
         id
     }
 
-    fn agrees_with(&self, engine: &Engine) {
+    pub(super) fn agrees_with(&self, engine: &Engine) {
         let book = engine.clusters().book();
         assert_eq!(self.homes.len(), engine.len());
         let mut sizes: BTreeMap<ClusterId, u32> = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! The engine with the exact index and a model that is easy to follow.
 
 mod converges;
+mod endures;
 mod events;
 mod restores;
 

@@ -6,7 +6,7 @@ use crate::face::{ClusterId, NodeId};
 
 /// What a store keeps, in the plainest way.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     faces: BTreeMap<NodeId, FaceRecord>,
     vectors: BTreeMap<NodeId, Embedding>,
     linkages: BTreeMap<NodeId, KeptLinkages>,
@@ -16,7 +16,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn keep(&mut self, changes: &Changes) {
+    pub(super) fn keep(&mut self, changes: &Changes) {
         for node in &changes.gone_nodes {
             self.faces.remove(node);
             self.vectors.remove(node);
@@ -47,7 +47,7 @@ impl Kept {
         self.counters = changes.counters;
     }
 
-    fn restored(&self) -> Restored {
+    pub(super) fn restored(&self) -> Restored {
         let face = |(&node, record): (&NodeId, &FaceRecord)| RestoredFace {
             node,
             record: record.clone(),
