@@ -20,7 +20,9 @@ pub enum FaceError {
     EmptyFaceId,
     #[error("face_id is {bytes} bytes long, at most {MAX_FACE_ID_BYTES} are accepted")]
     LongFaceId { bytes: usize },
-    #[error("collection {name:?} is not 1 to {MAX_COLLECTION_BYTES} of the characters a-z A-Z 0-9 . _ -")]
+    #[error(
+        "collection {name:?} is not 1 to {MAX_COLLECTION_BYTES} of the characters a-z A-Z 0-9 . _ -, or dots alone"
+    )]
     BadCollection { name: String },
     #[error("embedding has {found} values, the model takes {expected}")]
     Dimension { expected: usize, found: usize },
@@ -71,7 +73,9 @@ pub struct CollectionName(Arc<str>);
 impl CollectionName {
     pub fn new(name: &str) -> Result<CollectionName, FaceError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if name.is_empty() || name.len() > MAX_COLLECTION_BYTES || !name.bytes().all(allowed) {
+        // Dots alone mean another place in a path of files or of a URL.
+        let only_dots = name.bytes().all(|byte| byte == b'.');
+        if only_dots || name.len() > MAX_COLLECTION_BYTES || !name.bytes().all(allowed) {
             return Err(FaceError::BadCollection { name: name.chars().take(MAX_COLLECTION_BYTES).collect() });
         }
         Ok(CollectionName(name.into()))

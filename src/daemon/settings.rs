@@ -14,13 +14,12 @@ use crate::store;
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
     pub model: store::Model,
-    pub max_collections: usize,
     /// Stale faces scored again for each record.
     pub refresh_per_face: usize,
     index: IndexKind,
     merging: Merging,
     max_component: usize,
-    collections: Collections,
+    pub collections: Collections,
 }
 
 impl ShardSettings {
@@ -37,7 +36,6 @@ impl ShardSettings {
         };
         ShardSettings {
             model: store::Model { fingerprint: artefact.fingerprint.clone(), dimension: artefact.shape.dimension },
-            max_collections: config.collections.max,
             refresh_per_face: engine.refresh_per_face,
             index,
             merging: artefact.merging,

@@ -148,7 +148,7 @@ impl Shard {
     pub fn apply(&mut self, records: Vec<Intake>, now: Timestamp) -> Result<(), ShardError> {
         let mut commit = Commit { now, ..Commit::default() };
         let refresh_budget = records.len() * self.settings.refresh_per_face;
-        let mut sorting = Sorting::new(&self.engines, &self.store, self.settings.max_collections);
+        let mut sorting = Sorting::new(&self.engines, &self.store, &self.settings.collections);
         for Intake { record, content } in records {
             let next = record.place.offset.next();
             if self.positions.get(&record.place.partition).is_some_and(|&position| next <= position) {

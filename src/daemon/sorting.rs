@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::config::Collections;
 use crate::engine::Engine;
 use crate::engine::changes::Request;
 use crate::engine::event::Cause;
@@ -31,7 +32,7 @@ pub struct Sorted {
 pub struct Sorting<'a> {
     engines: &'a BTreeMap<CollectionName, Engine>,
     store: &'a Store,
-    max_collections: usize,
+    collections: &'a Collections,
     asked: BTreeMap<CollectionName, Requests>,
     /// Faces this batch brings, and those it erases: the next record finds them so.
     coming: HashSet<FaceKey>,
@@ -39,9 +40,13 @@ pub struct Sorting<'a> {
 }
 
 impl<'a> Sorting<'a> {
-    pub fn new(engines: &'a BTreeMap<CollectionName, Engine>, store: &'a Store, max_collections: usize) -> Sorting<'a> {
+    pub fn new(
+        engines: &'a BTreeMap<CollectionName, Engine>,
+        store: &'a Store,
+        collections: &'a Collections,
+    ) -> Sorting<'a> {
         let (asked, coming, erased) = Default::default();
-        Sorting { engines, store, max_collections, asked, coming, erased }
+        Sorting { engines, store, collections, asked, coming, erased }
     }
 
     /// Sorts a record in; answers it with the reason when it is rejected here.
@@ -106,12 +111,15 @@ impl<'a> Sorting<'a> {
     }
 
     fn check_room(&self, collection: &CollectionName) -> Result<(), Rejection> {
-        if self.engines.contains_key(collection) || self.asked.contains_key(collection) {
+        let is_in_use = self.engines.get(collection).is_some_and(|engine| !engine.is_empty());
+        if is_in_use || self.asked.contains_key(collection) {
             return Ok(());
         }
-        let started = self.asked.keys().filter(|name| !self.engines.contains_key(name)).count();
-        let most = self.max_collections;
-        match self.engines.len() + started < most {
+        // One that was erased whole gives its place back, and the default one has always had its own.
+        let in_use = self.engines.values().filter(|engine| !engine.is_empty()).count();
+        let started = self.asked.keys().filter(|name| self.engines.get(name).is_none_or(Engine::is_empty)).count();
+        let most = self.collections.max;
+        match *collection == self.collections.default || in_use + started < most {
             true => Ok(()),
             false => {
                 let detail = format!("there are {most} collections already; raise collections.max");
