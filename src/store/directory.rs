@@ -134,7 +134,7 @@ mod tests {
         };
         assert_eq!(VectorFileName::parse("lobby.1.vectors"), name("lobby", 1));
         assert_eq!(VectorFileName::parse("lobby.1.22.vectors"), name("lobby.1", 22));
-        assert_eq!(VectorFileName::parse("...3.vectors"), name("..", 3));
+        assert_eq!(VectorFileName::parse("..a.3.vectors"), name("..a", 3));
         assert_eq!(VectorFileName::parse("lobby.vectors"), None);
         assert_eq!(VectorFileName::parse("lobby.one.vectors"), None);
     }
