@@ -228,7 +228,8 @@ mod tests {
         let mut met: Vec<u32> = hnsw.search(&faces, NodeId(250), 6, &|_| false).iter().map(|met| met.node.0).collect();
         met.sort_unstable();
         assert_eq!(met.len(), 6);
-        assert!(met.iter().all(|&node| (95..100).contains(&node) || (400..406).contains(&node)), "{met:?}");
+        // Six of the living, from the edges of the gap: which, depends on how the graph grew.
+        assert!(met.iter().all(|&node| (80..100).contains(&node) || (400..420).contains(&node)), "{met:?}");
         assert_eq!(hnsw.dead(), 299);
     }
 }
