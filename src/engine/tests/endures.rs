@@ -191,42 +191,6 @@ fn a_neighbourhood_that_once_held_everyone_is_filled_up_by_whoever_came_later() 
 }
 
 #[test]
-fn a_face_more_in_a_large_cluster_is_cheap() {
-    use crate::engine::cluster::{Clusters, Mode};
-    use crate::engine::faces::{Faces, Known, NewFace};
-    use crate::engine::link::{Linkage, Scored};
-    use crate::face::Arrival;
-    const FACES: usize = 20_000;
-    let mut settings = settings(SINGLE).clusters;
-    settings.max_component = usize::MAX;
-    let mut faces = Faces::new(SHAPE.dimension);
-    let mut clusters = Clusters::new(settings);
-    let cause = Cause::Api;
-    let mut steps = Vec::new();
-    for number in 0..=FACES {
-        let Face { id, embedding, place, .. } = face(number, &[1.0, 0.0, 0.0, 0.0]);
-        let id = FaceId::new(&format!("{number:09} {id}")).unwrap();
-        let arrival = Arrival(number as u64 + 1);
-        let at = Timestamp(0);
-        let known = Known { id, arrival, frame: None, quality: None, captured_at: None, arrived_at: at, place };
-        let node = faces.add(NewFace { embedding: &embedding, known });
-        clusters.grow(faces.slots());
-        clusters.arrive(node, cause);
-        if number > 0 {
-            let linkages = vec![Linkage { candidate: NodeId(node.0 - 1), probability: 1.0 }];
-            clusters.rescore(&Scored { node, linkages }, Some(cause));
-        }
-        if number >= FACES - 1 {
-            let started = std::time::Instant::now();
-            clusters.step(&faces, Mode { idle: true, fresh: true });
-            steps.push(started.elapsed());
-        }
-    }
-    assert_eq!(clusters.book().living(), 1);
-    assert!(steps[1] < 4 * steps[0], "one face more took {:?}, all of them {:?}", steps[1], steps[0]);
-}
-
-#[test]
 fn the_age_of_the_queue_is_not_that_of_the_epoch_after_a_restart() {
     let mut kept = Kept::default();
     let mut engine = engine(SINGLE);
