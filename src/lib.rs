@@ -16,7 +16,8 @@
 //! | [`http`] | metrics, health and lookups |
 //! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reclustering |
 //!
-//! [`config`] and [`metrics`] declare every key and every metric in one place.
+//! [`config`] and [`metrics`] declare every key and every metric in one place; [`failpoint`] is where
+//! tests have the program die.
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
 //! [`replay`] (faces into Kafka) and [`reader`] (the reference consumer of the events).
@@ -28,6 +29,7 @@ pub mod daemon;
 pub mod engine;
 pub mod evaluate;
 pub mod face;
+pub mod failpoint;
 pub mod features;
 #[cfg(test)]
 mod histories;
