@@ -15,7 +15,7 @@ use facetd::engine::event::{Cause, Change, Cluster, Event};
 use facetd::face::{
     Arrival, ClusterId, CollectionName, Embedding, FaceId, NodeId, Offset, Partition, Place, Timestamp,
 };
-use facetd::store::{CollectionCommit, Commit, FaceKey, Model, Store};
+use facetd::store::{CollectionCommit, Commit, FaceKey, Model, Published, Store};
 
 const DIMENSION: usize = 128;
 const BATCH: u64 = 64;
@@ -44,7 +44,7 @@ fn main() {
         let collections = vec![CollectionCommit { collection: collection.clone(), changes }];
         store.commit(&Commit { collections, suppress, ..Commit::default() }).unwrap();
         let outbox = store.outbox();
-        outbox.acknowledge(&outbox.pending(0, usize::MAX).unwrap()).unwrap();
+        outbox.acknowledge(&Published::up_to(outbox.durable().sequence)).unwrap();
         for due in store.needs_compaction() {
             let since = Instant::now();
             store.compact(&due).unwrap();

@@ -22,7 +22,9 @@ use facetd::daemon::shard::ShardSettings;
 use facetd::engine::changes::{Batch, Request, Work};
 use facetd::engine::faces::{Faces, Known, NewFace};
 use facetd::engine::{Engine, Observer, Step};
-use facetd::face::{Arrival, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp};
+use facetd::face::{
+    Arrival, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Position, Timestamp,
+};
 use facetd::model::onnx::LARGEST_RUN;
 use facetd::model::{FaceTransformer, Neighbourhoods};
 use facetd::replay::{FaceProducer, face_id_of_row};
@@ -144,7 +146,7 @@ fn engine_alone(
         run.work.reclustered += changes.work.reclustered;
         run.commits.push(Commit {
             collections: vec![CollectionCommit { collection: CollectionName::new("default").unwrap(), changes }],
-            positions: BTreeMap::from([(Partition(0), Offset(number as i64))]),
+            positions: BTreeMap::from([(Partition(0), Position { next: Offset(number as i64), last: None })]),
             ..Commit::default()
         });
     }

@@ -46,8 +46,15 @@ pub struct Config {
 pub struct Kafka {
     /// The brokers to begin with, host:port, separated by commas.
     pub brokers: String,
-    /// Consumer group under which positions are shown to Kafka's tools. One for each daemon.
+    /// Consumer group under which positions and what is published are kept. One for each installation.
     pub group: String,
+    /// "exactly_once": in Kafka's transactions; readers must read committed records only. "at_least_once": for brokers
+    /// without transactions; a crash writes some events again, with the same ids.
+    pub delivery: Delivery,
+    /// Number of this daemon among those that share the group, each with partitions of its own; from 0.
+    pub shard: u32,
+    /// How many daemons share the group, 1 to 1024. A collection's home is the shard CRC-32 of its name, modulo shards.
+    pub shards: u32,
     /// Topic faces come in on. Its key is the face_id.
     pub input_topic: String,
     /// Partitions of the input topic that this daemon owns: "all", or a list such as [0, 1].
@@ -162,6 +169,14 @@ pub struct Log {
     pub level: String,
     /// "text" for people or "json" for machines.
     pub format: LogFormat,
+}
+
+/// How often an entry reaches Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    ExactlyOnce,
+    AtLeastOnce,
 }
 
 /// Partitions of the input topic.
@@ -315,6 +330,7 @@ impl Config {
         range("engine.refresh_per_face", engine.refresh_per_face, 0, 1024);
         range("engine.max_component", engine.max_component, 1, 1_000_000);
         range("collections.max", collections.max, 1, 10_000);
+        range("kafka.shards", kafka.shards as usize, 1, 1024);
         range("model.threads", model.threads, 0, 1024);
         range("limits.message_bytes", limits.message_bytes, 64, 100_000_000);
         range("limits.queued_faces", limits.queued_faces, 1, 1_000_000);
@@ -356,6 +372,9 @@ impl Config {
         }
         if state.dir.as_os_str().is_empty() {
             errors.push("state.dir: is empty".to_string());
+        }
+        if kafka.shard >= kafka.shards {
+            errors.push(format!("kafka.shard: {} is not below kafka.shards, {}", kafka.shard, kafka.shards));
         }
         if let Partitions::These(numbers) = &kafka.partitions
             && (1..numbers.len()).any(|place| numbers[..place].contains(&numbers[place]))

@@ -155,6 +155,13 @@ impl<'de> Deserialize<'de> for ClusterId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Partition(pub i32);
 
+/// A partition of a topic that facetd writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutputPartition {
+    pub topic: String,
+    pub partition: i32,
+}
+
 /// A record's place in its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Offset(pub i64);
@@ -164,6 +171,20 @@ impl Offset {
     pub fn next(self) -> Offset {
         Offset(self.0 + 1)
     }
+}
+
+/// Tells a record from every other: SHA-256 of its key and of its payload's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordHash(pub [u8; 32]);
+
+/// How far a partition of the input was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Every record before it is applied, ignored or rejected.
+    pub next: Offset,
+    /// The record just before it, by which a topic that was made anew is told from the one that was
+    /// read. None when a state of an older format did not keep it.
+    pub last: Option<RecordHash>,
 }
 
 /// Where a record stood in the input.

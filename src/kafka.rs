@@ -1,17 +1,19 @@
 //! What every Kafka client of ours has in common: how it connects, and how a producer knows what
 //! the brokers have.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use crate::config::Kafka;
+use crate::face::{Offset, OutputPartition};
 
 /// How long a wait for room or for answers lasts before somebody is asked whether to go on.
 const POLL: Duration = Duration::from_millis(20);
@@ -50,6 +52,16 @@ pub enum ProducerError {
     Client(#[from] KafkaError),
     #[error("the producer failed for good: {0}")]
     Fatal(String),
+    #[error(
+        "another facetd has taken over {transactional_id:?}, so this one stops: two daemons must not share kafka.group and \
+         kafka.shard; stop one, or give each its own"
+    )]
+    Fenced { transactional_id: String },
+    #[error(
+        "the brokers do not allow the transactional id {transactional_id:?}: allow it, or set \
+         kafka.delivery = \"at_least_once\""
+    )]
+    NotAllowed { transactional_id: String },
 }
 
 /// What the brokers answered. Written by the thread that polls.
@@ -57,9 +69,24 @@ pub enum ProducerError {
 struct Answers {
     delivered: AtomicUsize,
     failed: AtomicUsize,
+    /// The offset after the last record delivered to each partition, by topic.
+    ends: Mutex<HashMap<String, HashMap<i32, Offset>>>,
 }
 
-struct Context(Arc<Answers>);
+impl Answers {
+    fn delivered(&self, topic: &str, partition: i32, offset: i64) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        // Whole whenever it is let go.
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = Offset(offset).next();
+        match ends.get_mut(topic) {
+            Some(partitions) => drop(partitions.insert(partition, end)),
+            None => drop(ends.insert(topic.to_string(), HashMap::from([(partition, end)]))),
+        }
+    }
+}
+
+pub(crate) struct Context(Arc<Answers>);
 
 impl ClientContext for Context {}
 
@@ -68,12 +95,12 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         match result {
-            Ok(_) => self.0.delivered.fetch_add(1, Ordering::Relaxed),
+            Ok(record) => self.0.delivered(record.topic(), record.partition(), record.offset()),
             Err((error, _)) => {
                 tracing::debug!(%error, "a record was not delivered");
-                self.0.failed.fetch_add(1, Ordering::Relaxed)
+                self.0.failed.fetch_add(1, Ordering::Relaxed);
             }
-        };
+        }
     }
 }
 
@@ -97,6 +124,21 @@ impl CountingProducer {
         let answers = Arc::new(Answers::default());
         let producer = adjust(client).create_with_context(Context(answers.clone()))?;
         Ok(CountingProducer { producer, answers })
+    }
+
+    /// librdkafka's own producer.
+    pub(crate) fn inner(&self) -> &BaseProducer<Context> {
+        &self.producer
+    }
+
+    /// The offsets after what the brokers have taken since this was last asked.
+    pub fn take_ends(&self) -> BTreeMap<OutputPartition, Offset> {
+        let ends = std::mem::take(&mut *self.answers.ends.lock().unwrap_or_else(PoisonError::into_inner));
+        let of_topic = |(topic, partitions): (String, HashMap<i32, Offset>)| {
+            let of = move |(partition, end)| (OutputPartition { topic: topic.clone(), partition }, end);
+            partitions.into_iter().map(of).collect::<Vec<_>>()
+        };
+        ends.into_iter().flat_map(of_topic).collect()
     }
 
     /// Hands a record to librdkafka, waiting for room until `give_up` says so; answers whether it took it.

@@ -17,6 +17,7 @@ use crate::rejection::Reason;
 pub struct Metrics {
     registry: Registry,
     pub source_records: IntCounter,
+    pub source_lost: IntCounter,
     pub source_errors: IntCounter,
     pub source_queued_faces: IntGauge,
     pub source_paused: IntGauge,
@@ -79,6 +80,10 @@ impl Metrics {
         );
         let metrics = Metrics {
             source_records: new.counter("facetd_source_records_total", "Records read from the input topic"),
+            source_lost: new.counter(
+                "facetd_source_lost_records_total",
+                "Records that Kafka deleted before they were read; give the input topic a longer retention",
+            ),
             source_errors: new.counter(
                 "facetd_source_errors_total",
                 "Errors the consumer reported; it goes on trying, see the log for their text",

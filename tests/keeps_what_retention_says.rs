@@ -63,7 +63,7 @@ fn a_face_expires_by_when_it_was_captured_also_after_a_restart() {
         .into_iter()
         .filter_map(|entry| match entry {
             Entry::DeadLetter(letter) => Some(letter.rejection.reason),
-            Entry::Event { .. } | Entry::ClusterState { .. } => None,
+            _ => None,
         })
         .collect();
     assert_eq!(letters, [Reason::Expired]);

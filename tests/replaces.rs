@@ -49,7 +49,7 @@ fn another_embedding_under_the_same_id_replaces_the_face_on_disk_too() {
         .into_iter()
         .filter_map(|entry| match entry {
             Entry::Event { event, .. } => Some(event),
-            Entry::DeadLetter(_) | Entry::ClusterState { .. } => None,
+            _ => None,
         })
         .collect();
     let types: BTreeSet<EventType> = events.iter().map(|event| event.change.event_type()).collect();

@@ -6,7 +6,7 @@ use clap::Args;
 use facetd::config::{CollectionSettings, Collections, Config};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
-use facetd::source::kafka::check_topics;
+use facetd::source::topics::check_topics;
 use facetd::store::Store;
 
 #[derive(Args)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Args;
 use facetd::config::Config;
-use facetd::daemon::Daemon;
+use facetd::daemon::{Daemon, Incarnation};
 use facetd::engine::event::EventType;
 use facetd::evaluate::{Scores, evaluate};
 use facetd::face::{ClusterId, FaceId};
@@ -68,7 +68,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
 
     let labelled = Synth { faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
-    let daemon = edges.block_on(Daemon::start(config))?;
+    let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
     println!("facetd at http://{} with {} faces to come", daemon.address(), labelled.labels.len());
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,

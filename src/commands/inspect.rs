@@ -62,7 +62,8 @@ fn stats(store: &Store) -> anyhow::Result<()> {
         });
         (name.to_string(), value)
     });
-    let positions = contents.positions.iter().map(|(partition, offset)| (partition.0.to_string(), json!(offset)));
+    let positions =
+        contents.positions.iter().map(|(partition, position)| (partition.0.to_string(), json!(position.next)));
     let stats = json!({
         "state_uuid": store.state_uuid(),
         "collections": collections.collect::<serde_json::Map<_, _>>(),

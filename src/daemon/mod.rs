@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! source ──queue──► pipeline (engine, store) ──word──► publisher
-//!    ▲                                                    │
-//!    └──────────────────── positions ─────────────────────┘
 //! ```
 //! Three threads and a listener, one signal to stop. A thread that ends, well or not, stops the
 //! others; the first error is what the daemon ends with.
 
 mod gauges;
+pub mod incarnation;
 pub mod pipeline;
 pub mod recluster;
 pub mod settings;
 pub mod shard;
+pub mod sharding;
 mod sorting;
 
 use std::net::SocketAddr;
@@ -29,9 +29,10 @@ use crate::http::{self, ListenError, Shown};
 use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
-use crate::publish::{PublishError, Publisher, Wires};
+use crate::publish::{PublishError, Publisher};
 use crate::shutdown::Shutdown;
-use crate::source::kafka::{Source, SourceError, check_topics};
+use crate::source::kafka::{Source, SourceError};
+use crate::source::topics::check_topics;
 use crate::source::{self, Lag};
 use crate::view::View;
 use pipeline::{Batching, Pipeline};
@@ -59,6 +60,15 @@ pub enum DaemonError {
     Thread(std::io::Error),
     #[error("the {0} thread panicked; this is a bug, its place is in the log")]
     Panicked(&'static str),
+}
+
+/// What to do when state and Kafka do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incarnation {
+    /// Refuse to start.
+    Same,
+    /// Go on under another name and tell everything anew.
+    NewIfNeeded,
 }
 
 /// A daemon at work.
@@ -94,7 +104,7 @@ impl LoadedModel {
 
 impl Daemon {
     /// Starts everything: listener first, so that health can be asked while the state is loaded.
-    pub async fn start(config: Config) -> Result<Daemon, DaemonError> {
+    pub async fn start(config: Config, incarnation: Incarnation) -> Result<Daemon, DaemonError> {
         let metrics = Arc::new(Metrics::new());
         let view = Arc::new(View::default());
         let shutdown = Shutdown::default();
@@ -105,7 +115,7 @@ impl Daemon {
 
         let mut daemon = Daemon { shutdown, threads: Vec::new(), listener, address, metrics };
         // Loading blocks: models, state, brokers.
-        let started = tokio::task::block_in_place(|| daemon.start_workers(&config, view));
+        let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
             Ok(()) => Ok(daemon),
             Err(error) => {
@@ -116,7 +126,7 @@ impl Daemon {
         }
     }
 
-    fn start_workers(&mut self, config: &Config, view: Arc<View>) -> Result<(), DaemonError> {
+    fn start_workers(&mut self, config: &Config, incarnation: Incarnation, view: Arc<View>) -> Result<(), DaemonError> {
         let metrics = self.metrics.clone();
         let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
         let device = model.device().to_string();
@@ -124,28 +134,31 @@ impl Daemon {
         tracing::info!(model = %artefact.name, %device, "model loaded");
 
         // Before the state, which takes longer: a missing broker should be told at once.
-        check_topics(&config.kafka)?;
+        let partitions = check_topics(&config.kafka)?;
         let settings = ShardSettings::new(config, &artefact);
-        let shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
+        let mut shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
+        if incarnation == Incarnation::NewIfNeeded {
+            incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, pipeline::now())?;
+        }
         let lag = Arc::new(Lag::new(metrics.source_lag_records.clone()));
         let decoder = Decoder {
             dimension: artefact.shape.dimension,
             default_collection: config.collections.default.clone(),
             max_message_bytes: config.limits.message_bytes,
         };
-        let source = Source::connect(&config.kafka, decoder, shard.positions(), lag.clone(), metrics.clone())?;
-        let mut publisher = Publisher::connect(&config.kafka, shard.state_uuid(), shard.outbox(), metrics.clone())?;
+        let positions = shard.positions();
+        let source = Source::connect(&config.kafka, &partitions, decoder, positions, lag.clone(), metrics.clone())?;
+        let reconciliation = shard.reconciliation(&config.kafka, &partitions);
+        let mut publisher = Publisher::connect(&reconciliation, metrics.clone(), &self.shutdown)?;
 
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
         let (committed, word) = mpsc::sync_channel(1);
-        let (published, positions) = mpsc::channel();
         let batching = Batching { faces: config.engine.batch_faces, wait: config.engine.batch_wait };
         let mut pipeline = Pipeline { shard, batching, queue, committed, lag, metrics: metrics.clone() };
-        let wires = Wires { committed: word, published };
 
-        self.spawn("publisher", move |shutdown| Ok(publisher.run(&wires, shutdown)?))?;
+        self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
         self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
-        self.spawn("source", move |shutdown| Ok(source.run(&sender, &positions, shutdown)?))?;
+        self.spawn("source", move |shutdown| Ok(source.run(&sender, shutdown)?))?;
         metrics.ready.set(1);
         tracing::info!(listen = %self.address, topic = %config.kafka.input_topic, "ready");
         Ok(())

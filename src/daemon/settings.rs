@@ -1,5 +1,6 @@
 //! What the configuration and the model say, as the shard and its engines need it.
 
+use super::sharding::Sharding;
 use crate::config::{Collections, Config, Index};
 use crate::engine::EngineSettings;
 use crate::engine::cluster::ClusterSettings;
@@ -20,6 +21,7 @@ pub struct ShardSettings {
     merging: Merging,
     max_component: usize,
     pub collections: Collections,
+    pub sharding: Sharding,
 }
 
 impl ShardSettings {
@@ -41,6 +43,7 @@ impl ShardSettings {
             merging: artefact.merging,
             max_component: engine.max_component,
             collections: config.collections.clone(),
+            sharding: Sharding::new(&config.kafka),
         }
     }
 

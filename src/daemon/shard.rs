@@ -12,15 +12,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::gauges::Gauges;
+use super::sharding::Sharding;
 use super::sorting::{Requests, Sorted, Sorting};
+use crate::config::Kafka;
 use crate::engine::changes::{Batch, Changes, Outcome, Request};
-use crate::engine::event::{Cause, Change};
+use crate::engine::event::{Cause, Change, Cluster};
 use crate::engine::{Engine, EngineError, Observer, Step};
-use crate::face::{CollectionName, Offset, Partition, Timestamp};
+use crate::face::{ClusterId, CollectionName, FaceId, Partition, Position, Timestamp};
 use crate::metrics::Metrics;
 use crate::model::FaceTransformer;
+use crate::publish::Reconciliation;
 use crate::source::{FaceRejected, Intake};
-use crate::store::{CollectionCommit, Commit, FaceKey, Outbox, Store, StoreError};
+use crate::store::{CollectionCommit, Commit, FaceKey, Incarnation, Outbox, Store, StoreError};
 use crate::view::{Home, View};
 
 pub use super::settings::ShardSettings;
@@ -37,6 +40,11 @@ pub enum ShardError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "the state has faces of collection {collection}, whose home is shard {home} of {shards}, and this is shard {shard}: set \
+         kafka.shard and kafka.shards to what they were, or start with a new state.dir and read the input again"
+    )]
+    NotAtHome { collection: CollectionName, home: u32, shard: u32, shards: u32 },
 }
 
 /// Engines and their store.
@@ -45,7 +53,7 @@ pub struct Shard {
     model: Arc<dyn FaceTransformer>,
     store: Store,
     engines: BTreeMap<CollectionName, Engine>,
-    positions: BTreeMap<Partition, Offset>,
+    positions: BTreeMap<Partition, Position>,
     /// The collection that had its turn last.
     turn: Option<CollectionName>,
     view: Arc<View>,
@@ -70,7 +78,12 @@ impl Shard {
         metrics: Arc<Metrics>,
     ) -> Result<Shard, ShardError> {
         let store = Store::open(path, &settings.model)?;
-        let names = store.collections().cloned().collect();
+        let names: Vec<CollectionName> = store.collections().cloned().collect();
+        let sharding = settings.sharding;
+        if let Some(collection) = names.iter().find(|name| !sharding.is_home_of(name)).cloned() {
+            let (home, Sharding { shard, shards }) = (sharding.home_of(&collection), sharding);
+            return Err(ShardError::NotAtHome { collection, home, shard, shards });
+        }
         Shard::restore(store, names, settings, model, view, metrics)
     }
 
@@ -127,15 +140,15 @@ impl Shard {
     }
 
     pub fn outbox(&self) -> Outbox {
-        self.store.outbox()
+        self.store.outbox().clone()
     }
 
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// For each partition, the offset of the first record that is not applied yet.
-    pub fn positions(&self) -> &BTreeMap<Partition, Offset> {
+    /// How far each partition of the input is applied.
+    pub fn positions(&self) -> &BTreeMap<Partition, Position> {
         &self.positions
     }
 
@@ -148,15 +161,16 @@ impl Shard {
     pub fn apply(&mut self, records: Vec<Intake>, now: Timestamp) -> Result<(), ShardError> {
         let mut commit = Commit { now, ..Commit::default() };
         let refresh_budget = records.len() * self.settings.refresh_per_face;
-        let mut sorting = Sorting::new(&self.engines, &self.store, &self.settings.collections);
+        let mut sorting = Sorting::new(&self.engines, &self.store, &self.settings);
         for Intake { record, content } in records {
             let next = record.place.offset.next();
-            if self.positions.get(&record.place.partition).is_some_and(|&position| next <= position) {
+            if self.positions.get(&record.place.partition).is_some_and(|position| next <= position.next) {
                 // Read a second time, such as after a change of the consumer's position.
                 continue;
             }
-            self.positions.insert(record.place.partition, next);
-            commit.positions.insert(record.place.partition, next);
+            let position = Position { next, last: Some(record.hash()) };
+            self.positions.insert(record.place.partition, position);
+            commit.positions.insert(record.place.partition, position);
             if let Some(rejected) = sorting.take(record, content, &self.metrics) {
                 commit.dead_letters.push(rejected.report(&self.metrics));
             }
@@ -204,6 +218,36 @@ impl Shard {
         let collections = vec![CollectionCommit { collection: collection.clone(), changes }];
         self.commit(Commit { collections, now, ..Commit::default() })?;
         Ok(outcomes)
+    }
+
+    /// Whether a collection's home is here.
+    pub fn is_at_home(&self, collection: &CollectionName) -> bool {
+        self.settings.sharding.is_home_of(collection)
+    }
+
+    pub fn has_face(&self, collection: &CollectionName, face: &FaceId) -> bool {
+        self.engines.get(collection).is_some_and(|engine| engine.faces().node(face).is_some())
+    }
+
+    pub fn has_living_cluster(&self, collection: &CollectionName, id: ClusterId) -> bool {
+        let cluster = self.engines.get(collection).and_then(|engine| engine.clusters().book().get(id));
+        cluster.is_some_and(Cluster::lives)
+    }
+
+    /// What this state and Kafka have to agree on.
+    pub fn reconciliation<'a>(&'a self, config: &'a Kafka, partitions: &'a [Partition]) -> Reconciliation<'a> {
+        Reconciliation { config, partitions, state_uuid: self.store.state_uuid(), outbox: self.store.outbox() }
+    }
+
+    /// Goes on under another name and tells everything anew, as one commit.
+    pub fn begin_incarnation(&mut self, incarnation: Incarnation, now: Timestamp) -> Result<(), ShardError> {
+        self.positions.retain(|partition, _| !incarnation.reread.contains(partition));
+        let retold = self.engines.iter_mut();
+        let collections =
+            retold.map(|(name, engine)| CollectionCommit { collection: name.clone(), changes: engine.retell() });
+        let commit =
+            Commit { collections: collections.collect(), incarnation: Some(incarnation), now, ..Commit::default() };
+        self.commit(commit)
     }
 
     /// Lets faces that were erased come back.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::settings::ShardSettings;
+use super::sharding::Sharding;
 use crate::config::Collections;
 use crate::engine::Engine;
 use crate::engine::changes::Request;
@@ -33,6 +35,7 @@ pub struct Sorting<'a> {
     engines: &'a BTreeMap<CollectionName, Engine>,
     store: &'a Store,
     collections: &'a Collections,
+    sharding: Sharding,
     asked: BTreeMap<CollectionName, Requests>,
     /// Faces this batch brings, and those it erases: the next record finds them so.
     coming: HashSet<FaceKey>,
@@ -43,10 +46,11 @@ impl<'a> Sorting<'a> {
     pub fn new(
         engines: &'a BTreeMap<CollectionName, Engine>,
         store: &'a Store,
-        collections: &'a Collections,
+        settings: &'a ShardSettings,
     ) -> Sorting<'a> {
         let (asked, coming, erased) = Default::default();
-        Sorting { engines, store, collections, asked, coming, erased }
+        let ShardSettings { collections, sharding, .. } = settings;
+        Sorting { engines, store, collections, sharding: *sharding, asked, coming, erased }
     }
 
     /// Sorts a record in; answers it with the reason when it is rejected here.
@@ -75,6 +79,7 @@ impl<'a> Sorting<'a> {
         match content {
             Content::Rejected(rejection) => Err(rejection),
             Content::Face { collection, face } => {
+                self.check_home(&collection)?;
                 let key = FaceKey { collection: collection.clone(), face: face.id.clone() };
                 if self.is_suppressed(&key) {
                     let detail = "this face was erased and is kept from coming back; `facetd allow` lets it";
@@ -85,6 +90,7 @@ impl<'a> Sorting<'a> {
                 Ok(Some((collection, Request::Face(face))))
             }
             Content::Erase { collection, face_id } => {
+                self.check_home(&collection)?;
                 let key = FaceKey { collection: collection.clone(), face: face_id.clone() };
                 if !self.is_there(&collection, &face_id) && !self.coming.contains(&key) {
                     return match self.is_suppressed(&key) {
@@ -108,6 +114,20 @@ impl<'a> Sorting<'a> {
 
     fn is_there(&self, collection: &CollectionName, face: &FaceId) -> bool {
         self.engines.get(collection).is_some_and(|engine| engine.faces().node(face).is_some())
+    }
+
+    fn check_home(&self, collection: &CollectionName) -> Result<(), Rejection> {
+        let (home, Sharding { shard, shards }) = (self.sharding.home_of(collection), self.sharding);
+        match home == shard {
+            true => Ok(()),
+            false => {
+                let detail = format!(
+                    "the home of collection {collection} is shard {home} of {shards}, and this partition is shard {shard}'s; \
+                     send its faces to a partition of shard {home}"
+                );
+                Err(Rejection::new(Reason::WrongShard, detail))
+            }
+        }
     }
 
     fn check_room(&self, collection: &CollectionName) -> Result<(), Rejection> {

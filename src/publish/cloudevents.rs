@@ -23,7 +23,7 @@ use crate::config::Kafka;
 use crate::engine::event::{Cause, Change, Cluster, Event};
 use crate::face::{ClusterId, CollectionName, FaceId, Timestamp};
 use crate::rejection::DeadLetter;
-use crate::store::Entry;
+use crate::store::{Entry, Forgotten, StateTopic};
 
 const JSON: &str = "application/json";
 /// A face's home is its first until it moves.
@@ -80,6 +80,13 @@ impl Wire {
             }
             Entry::DeadLetter(dead_letter) => vec![self.dead_letter(dead_letter)],
             Entry::ClusterState { collection, cluster } => vec![self.cluster_state(collection, cluster)],
+            Entry::Forgotten(Forgotten { topic, key }) => {
+                let topic = match topic {
+                    StateTopic::FaceState => &self.face_state,
+                    StateTopic::ClusterState => &self.cluster_state,
+                };
+                vec![self.record(topic, key.clone(), None, &[])]
+            }
         }
     }
 

@@ -1,28 +1,43 @@
 //! The outbox to Kafka.
 //!
 //! A thread of its own reads what is committed and not yet published, in sequence, writes it and
-//! clears it once the brokers have it. Dying between the two publishes some entries again: their
-//! ids were fixed in the outbox, so a reader that goes by `ce_id` sees each event once.
+//! clears it once the brokers have it. Each chunk goes with the group's offsets and a [`Mark`] of how far it
+//! is; with `kafka.delivery = "exactly_once"` all of it is one transaction ([`kafka`]). Wherever it dies, the next
+//! start asks Kafka what it has ([`reconcile`]) and goes on from there. So a reader of committed records
+//! sees each entry once and in order, and every record says which one it is ([`mark::HEADER`]).
 
 pub mod cloudevents;
+mod group;
 mod kafka;
+mod leftovers;
+mod mark;
+mod reconcile;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
+
 use crate::config::Kafka;
-use crate::face::{Offset, Partition};
+use crate::face::{Partition, Position};
+use crate::failpoint;
 use crate::kafka::ProducerError;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Outbox, StoreError};
-use cloudevents::Wire;
-use kafka::Producer;
+use crate::store::outbox::Pending;
+use crate::store::{Outbox, Published, StoreError};
+use cloudevents::{OutgoingRecord, RecordHeader, Wire};
+use group::{Group, Watermarks};
+use kafka::{Outcome, Producer};
+pub use leftovers::{StateKey, leftovers};
+use mark::Mark;
+pub use reconcile::Disagreement;
+use reconcile::Own;
 
-/// Entries published at once.
+/// Entries published at once: one transaction.
 const CHUNK: usize = 2000;
 /// How long after a stop was asked for the last entries are still tried.
 const LAST_ENTRIES: Duration = Duration::from_secs(5);
@@ -30,96 +45,236 @@ const LAST_ENTRIES: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait for a word of a commit before looking whether a stop was asked for.
 const WORD_OF_COMMIT: Duration = Duration::from_millis(100);
+/// How often positions are told that moved without an entry, as with records that come twice.
+const POSITIONS_ALONE: Duration = Duration::from_secs(1);
+/// How long the brokers may take to let this daemon in at its start: as long as a transaction of one that died may
+/// keep them busy.
+const CLAIM: Duration = Duration::from_secs(90);
 
 /// Why publishing cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     #[error("{0}; check kafka.* in the configuration")]
-    Producer(#[from] ProducerError),
+    Producer(ProducerError),
+    /// Its text says what to do.
+    #[error("{0}")]
+    Fenced(ProducerError),
+    #[error("asking the brokers what is published failed: {0}; check that they run, and kafka.* in the configuration")]
+    Ask(KafkaError),
+    #[error("the brokers did not let this daemon begin a transaction within {} s; check that they support transactions, or set \
+             kafka.delivery = \"at_least_once\"", CLAIM.as_secs())]
+    NotLetIn,
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<ProducerError> for PublishError {
+    fn from(error: ProducerError) -> PublishError {
+        match error {
+            ProducerError::Fenced { .. } | ProducerError::NotAllowed { .. } => PublishError::Fenced(error),
+            ProducerError::Client(_) | ProducerError::Fatal(_) => PublishError::Producer(error),
+        }
+    }
 }
 
 /// Publishes the outbox.
 pub struct Publisher {
     outbox: Outbox,
     producer: Producer,
+    group: Group,
     wire: Wire,
+    state_uuid: String,
     metrics: Arc<Metrics>,
-    /// Sequence of the last entry published.
-    published: u64,
+    published: Published,
+    told: Told,
 }
 
-/// What a publisher is told and what it tells.
-pub struct Wires {
-    /// A word after each commit; closed when there will be none any more.
-    pub committed: Receiver<()>,
-    /// The positions whose events Kafka has.
-    pub published: Sender<BTreeMap<Partition, Offset>>,
+/// What Kafka was told of positions.
+struct Told {
+    positions: BTreeMap<Partition, Position>,
+    at: Instant,
+}
+
+/// What a publisher has to agree on with Kafka.
+pub struct Reconciliation<'a> {
+    pub config: &'a Kafka,
+    /// The partitions of the input that are ours.
+    pub partitions: &'a [Partition],
+    pub state_uuid: &'a str,
+    pub outbox: &'a Outbox,
+}
+
+impl Reconciliation<'_> {
+    /// Whether this state and Kafka go together, as far as can be told without disturbing a daemon that
+    /// is at work: a wrong one must not fence the right one.
+    pub fn check(&self) -> Result<(), PublishError> {
+        // What an open transaction will write is not asked for: the daemon before may have died in it.
+        let group = Group::connect(self.config, self.partitions, "read_uncommitted").map_err(PublishError::Ask)?;
+        let published = self.outbox.published()?;
+        self.marked(&group, &published)?;
+        self.check_ends(&group, &published)
+    }
+
+    fn own<'b>(&'b self, published: &'b Published) -> Own<'b> {
+        Own { state_uuid: self.state_uuid, last: self.outbox.durable().sequence, published }
+    }
+
+    fn marked(&self, group: &Group, published: &Published) -> Result<Option<u64>, PublishError> {
+        let marks = group.marks().map_err(PublishError::Ask)?;
+        Ok(reconcile::compare(&self.own(published), group.name(), &marks)?)
+    }
+
+    fn check_ends(&self, group: &Group, published: &Published) -> Result<(), PublishError> {
+        for (of, end) in &published.ends {
+            let Watermarks { high, .. } = group.watermarks(of).map_err(PublishError::Ask)?;
+            if high < end.0 {
+                let (topic, partition) = (of.topic.clone(), of.partition);
+                return Err(Disagreement::TopicMadeAnew { topic, partition, end: high, published: end.0 }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Which entries Kafka has. Nobody else publishes any more, and nothing is open.
+    fn published(&self, group: &Group) -> Result<Published, PublishError> {
+        let published = self.outbox.published()?;
+        let sequence = match self.marked(group, &published)? {
+            Some(sequence) => sequence,
+            None => {
+                let told = group.last_sequence_in_topics(self.state_uuid).map_err(PublishError::Ask)?;
+                reconcile::compare_with_topics(&self.own(&published), told)?
+            }
+        };
+        Ok(Published { sequence, ..published })
+    }
+}
+
+/// Takes the shard from whoever has it, and ends what they left open.
+pub fn claim(config: &Kafka) -> Result<(), PublishError> {
+    let begun = Instant::now();
+    match Producer::connect(config)?.claim(&|| begun.elapsed() > CLAIM)? {
+        true => Ok(()),
+        false => Err(PublishError::NotLetIn),
+    }
 }
 
 impl Publisher {
+    /// Claims the shard and finds out what is published.
     pub fn connect(
-        config: &Kafka,
-        state_uuid: &str,
-        outbox: Outbox,
+        reconciliation: &Reconciliation,
         metrics: Arc<Metrics>,
+        shutdown: &Shutdown,
     ) -> Result<Publisher, PublishError> {
+        reconciliation.check()?;
+        let Reconciliation { config, partitions, state_uuid, outbox } = reconciliation;
         let producer = Producer::connect(config)?;
-        let wire = Wire::new(config, state_uuid);
-        Ok(Publisher { outbox, producer, wire, metrics, published: 0 })
+        let begun = Instant::now();
+        if !producer.claim(&|| shutdown.is_requested() || begun.elapsed() > CLAIM)? {
+            return Err(PublishError::NotLetIn);
+        }
+        let group = Group::connect(config, partitions, "read_committed").map_err(PublishError::Ask)?;
+        let published = reconciliation.published(&group)?;
+        let before = outbox.len();
+        outbox.acknowledge(&published)?;
+        let pending = outbox.len();
+        metrics.outbox_entries.set(pending as i64);
+        tracing::info!(sequence = published.sequence, published = before - pending, pending, "reconciled with kafka");
+        Ok(Publisher {
+            outbox: (*outbox).clone(),
+            producer,
+            group,
+            wire: Wire::new(config, state_uuid),
+            state_uuid: state_uuid.to_string(),
+            metrics,
+            published,
+            told: Told { positions: BTreeMap::new(), at: begun },
+        })
     }
 
     /// Publishes until there are no more commits to come and the outbox is empty, or until it
     /// stays full too long after a stop: what is left then is published at the next start.
-    pub fn run(&mut self, wires: &Wires, shutdown: &Shutdown) -> Result<(), PublishError> {
+    /// `committed` brings a word after each commit and is closed when there will be none any more.
+    pub fn run(&mut self, committed: &Receiver<()>, shutdown: &Shutdown) -> Result<(), PublishError> {
         let patience = Patience { shutdown, stop_seen: Cell::new(None) };
-        let mut told = BTreeMap::new();
+        let mut last = false;
         loop {
             // Asked before the outbox is emptied: all these positions stand for is in it by now.
             let positions = self.outbox.durable().positions;
-            while let Published::Some = self.publish_some(&patience)? {
-                if patience.is_over() {
-                    tracing::warn!("the brokers did not take all entries; they are published at the next start");
-                    return Ok(());
-                }
-            }
-            if positions != told {
-                // Nobody listens any more once the source has stopped.
-                let _ = wires.published.send(positions.clone());
-                told = positions;
-            }
-            match wires.committed.recv_timeout(WORD_OF_COMMIT) {
-                Ok(()) => while wires.committed.try_recv().is_ok() {},
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    // The last commit may have come after the outbox was looked into.
-                    if self.outbox.pending(self.published, 1)?.is_empty() {
+            loop {
+                match self.publish_some(&positions, last, &patience)? {
+                    Some(Outcome::Published) => {}
+                    None => break,
+                    Some(Outcome::TryAgain) if !patience.is_over() => {
+                        self.metrics.publish_failures.inc();
+                        tracing::warn!("the brokers did not take everything; trying again");
+                        std::thread::sleep(RETRY_PAUSE);
+                    }
+                    Some(Outcome::TryAgain | Outcome::GaveUp) => {
+                        tracing::warn!("the brokers did not take all entries; they are published at the next start");
                         return Ok(());
                     }
                 }
             }
+            if last {
+                return Ok(());
+            }
+            match committed.recv_timeout(WORD_OF_COMMIT) {
+                Ok(()) => while committed.try_recv().is_ok() {},
+                Err(RecvTimeoutError::Timeout) => {}
+                // The last commit may have come after the outbox was looked into.
+                Err(RecvTimeoutError::Disconnected) => last = true,
+            }
         }
     }
 
-    fn publish_some(&mut self, patience: &Patience) -> Result<Published, PublishError> {
-        let pending = self.outbox.pending(self.published, CHUNK)?;
-        let Some(last) = pending.last() else { return Ok(Published::Nothing) };
-        let records: Vec<_> = pending.iter().flat_map(|pending| self.wire.records(&pending.entry)).collect();
-        let missing = self.producer.publish(&records, &|| patience.is_over())?;
-        if missing > 0 {
-            self.metrics.publish_failures.inc_by(missing as u64);
-            tracing::warn!(missing, "the brokers did not take some records; trying again");
-            std::thread::sleep(RETRY_PAUSE);
-            return Ok(Published::Some);
+    /// Publishes a chunk; None: there is nothing to publish, and no reason to tell positions alone.
+    fn publish_some(
+        &mut self,
+        positions: &BTreeMap<Partition, Position>,
+        last: bool,
+        patience: &Patience,
+    ) -> Result<Option<Outcome>, PublishError> {
+        let pending = self.outbox.pending(self.published.sequence, CHUNK)?;
+        let news = *positions != self.told.positions;
+        if pending.is_empty() && !(news && (last || self.told.at.elapsed() > POSITIONS_ALONE)) {
+            return Ok(None);
+        }
+        let sequence = pending.last().map_or(self.published.sequence, |pending| pending.sequence);
+        let records: Vec<_> = pending.iter().flat_map(|pending| self.records(pending)).collect();
+        let offsets = self.group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
+        let outcome = self.producer.publish(&records, &offsets, &self.group, &|| patience.is_over())?;
+        // Of a transaction that was aborted they count too: the offsets are taken.
+        let ends = self.producer.take_ends();
+        if outcome != Outcome::Published {
+            return Ok(Some(outcome));
         }
         for record in &records {
             self.metrics.published.with_label_values(&[record.topic.as_ref()]).inc();
         }
-        self.outbox.acknowledge(&pending)?;
+        self.published.sequence = sequence;
+        self.published.ends.extend(ends);
+        self.published.takes_over = false;
+        self.outbox.acknowledge(&self.published)?;
+        failpoint::reached("publish::acknowledged");
         self.metrics.outbox_entries.sub(pending.len() as i64);
-        self.published = last.sequence;
-        Ok(Published::Some)
+        self.told = Told { positions: positions.clone(), at: Instant::now() };
+        Ok(Some(outcome))
+    }
+
+    /// An entry's records, each with its mark.
+    fn records(&self, pending: &Pending) -> Vec<OutgoingRecord> {
+        let mut records = self.wire.records(&pending.entry);
+        for record in &mut records {
+            let value = self.mark(pending.sequence).to_string();
+            record.headers.push(RecordHeader { name: mark::HEADER.to_string(), value });
+        }
+        records
+    }
+
+    fn mark(&self, sequence: u64) -> Mark {
+        Mark { state_uuid: self.state_uuid.clone(), sequence }
     }
 }
 
@@ -138,10 +293,4 @@ impl Patience<'_> {
         self.stop_seen.set(Some(since));
         since.elapsed() > LAST_ENTRIES
     }
-}
-
-/// Whether there was something to publish.
-enum Published {
-    Some,
-    Nothing,
 }

@@ -1,7 +1,7 @@
 //! The consumer: one thread that polls, decodes and hands on.
 //!
 //! Partitions are assigned, not rebalanced, because the state is local, and reading starts at the
-//! store's own positions: what Kafka knows of the group is for showing lag, nothing more.
+//! store's own positions: what Kafka knows of the group is the publisher's affair ([`crate::publish`]).
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -9,26 +9,25 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use sha2::{Digest, Sha256};
 
 use super::queue::Offered;
+use super::topics::{BROKER_TIMEOUT, Start, Watermarks, starts, watermarks};
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
-use crate::config::{Kafka, Partitions};
-use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place};
+use crate::config::Kafka;
+use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 /// How long a poll waits: the longest a stop or a resume is late.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a broker may take to answer at the start.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a consumer may take to leave its group.
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long an error is not repeated in the log.
@@ -52,9 +51,16 @@ pub enum SourceError {
     NoPartition { topic: String, partition: i32 },
     #[error(
         "topic {topic:?} partition {partition} ends at {end}, and the state has read up to {position}: the topic was made \
-         anew, or the state is of another cluster; correct kafka.brokers, or start a new state.dir"
+         anew, or the state is of another cluster; correct kafka.brokers, or have the state read it from its beginning \
+         with `facetd run --new-incarnation`"
     )]
     Shorter { topic: String, partition: i32, end: i64, position: i64 },
+    #[error(
+        "topic {topic:?} partition {partition} has another record at offset {offset} than the one this state has read there: \
+         the topic was made anew, or the state is of another cluster; correct kafka.brokers, or have the state read it from \
+         its beginning with `facetd run --new-incarnation`"
+    )]
+    OtherRecord { topic: String, partition: i32, offset: i64 },
     #[error("the consumer failed for good: {0}")]
     Fatal(String),
 }
@@ -78,20 +84,23 @@ impl ConsumerContext for Context {}
 /// The input topic, ready to be read from the store's positions.
 pub struct Source {
     consumer: BaseConsumer<Context>,
-    topic: String,
+    config: Kafka,
     decoder: Decoder,
     metrics: Arc<Metrics>,
+    /// For each partition, the offset at which its next record is looked for.
+    next: BTreeMap<Partition, Offset>,
     /// When an error was last told.
     reported: Cell<Option<Instant>>,
 }
 
 impl Source {
-    /// Connects, checks that `topics` exist and takes the partitions. Input begins at `positions`,
-    /// where there is none at the beginning of the partition.
+    /// Connects, checks that the topic is the one that was read up to `positions` and takes the
+    /// partitions. Where there is no position, input begins at the beginning of the partition.
     pub fn connect(
         config: &Kafka,
+        partitions: &[Partition],
         decoder: Decoder,
-        positions: &BTreeMap<Partition, Offset>,
+        positions: &BTreeMap<Partition, Position>,
         lag: Arc<Lag>,
         metrics: Arc<Metrics>,
     ) -> Result<Source, SourceError> {
@@ -99,8 +108,8 @@ impl Source {
         let mut client = client_config(config);
         client.set("group.id", &config.group);
         client.set("enable.auto.commit", "false");
-        // A position that the topic has deleted meanwhile: go on with the oldest that is left.
-        client.set("auto.offset.reset", "earliest");
+        // What a position means that the topic does not have, [`Source::find_position`] finds out.
+        client.set("auto.offset.reset", "error");
         client.set("statistics.interval.ms", STATISTICS_MILLISECONDS);
         client.set("queued.max.messages.kbytes", FETCHED_AHEAD_KIB);
         client.set("fetch.queue.backoff.ms", "20");
@@ -108,49 +117,39 @@ impl Source {
         let client = with_options(client, config);
         let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(SourceError::Client)?;
 
-        let owned = owned_partitions(&consumer, config)?;
+        let mut source = Source {
+            consumer,
+            config: config.clone(),
+            decoder,
+            metrics,
+            next: BTreeMap::new(),
+            reported: Cell::new(None),
+        };
         let mut assignment = TopicPartitionList::new();
-        for partition in owned {
-            let offset = match positions.get(&partition) {
-                Some(&offset) => {
-                    check_reached(&consumer, config, partition, offset)?;
-                    rdkafka::Offset::Offset(offset.0)
-                }
-                None => rdkafka::Offset::Beginning,
-            };
-            assignment.add_partition_offset(&topic, partition.0, offset).map_err(SourceError::Client)?;
+        for (partition, start) in starts(config, partitions, positions)? {
+            let Start { offset, lost } = start?;
+            source.report_lost(partition, lost);
+            let from = offset.map_or(rdkafka::Offset::Beginning, |offset| rdkafka::Offset::Offset(offset.0));
+            assignment.add_partition_offset(&topic, partition.0, from).map_err(SourceError::Client)?;
+            source.next.insert(partition, offset.unwrap_or(Offset(0)));
         }
-        consumer.assign(&assignment).map_err(SourceError::Client)?;
-        Ok(Source { consumer, topic, decoder, metrics, reported: Cell::new(None) })
+        source.consumer.assign(&assignment).map_err(SourceError::Client)?;
+        Ok(source)
     }
 
-    /// Reads until `shutdown` or until nobody takes what is read. `published` brings the positions
-    /// whose events Kafka has: they are committed for the group, for tools that show its lag.
-    pub fn run(
-        self,
-        queue: &Sender,
-        published: &mpsc::Receiver<BTreeMap<Partition, Offset>>,
-        shutdown: &Shutdown,
-    ) -> Result<(), SourceError> {
-        let outcome = self.read(queue, published, shutdown);
+    /// Reads until `shutdown` or until nobody takes what is read.
+    pub fn run(mut self, queue: &Sender, shutdown: &Shutdown) -> Result<(), SourceError> {
+        let outcome = self.read(queue, shutdown);
         leave(self.consumer);
         outcome
     }
 
-    fn read(
-        &self,
-        queue: &Sender,
-        published: &mpsc::Receiver<BTreeMap<Partition, Offset>>,
-        shutdown: &Shutdown,
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, queue: &Sender, shutdown: &Shutdown) -> Result<(), SourceError> {
         // Decoded and not yet taken. One when the queue is full, and few more: what was fetched
         // before a pause takes hold still comes.
         let mut held: VecDeque<Intake> = VecDeque::new();
         let mut paused = false;
         while !shutdown.is_requested() {
-            if let Some(positions) = published.try_iter().last() {
-                self.show_positions(&positions);
-            }
             if !paused || queue.has_drained() {
                 match hand_on(&mut held, queue) {
                     Handed::All if paused => {
@@ -171,24 +170,59 @@ impl Source {
                 None => {}
                 Some(Ok(message)) => {
                     self.metrics.source_records.inc();
+                    self.next.insert(Partition(message.partition()), Offset(message.offset()).next());
                     held.push_back(self.decode(&message));
                 }
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                ))) => self.find_positions()?,
                 Some(Err(error)) => self.report(&error)?,
             }
         }
         Ok(())
     }
 
+    /// Kafka does not have the record that comes next: it was deleted before it was read, or the topic
+    /// is another one.
+    fn find_positions(&mut self) -> Result<(), SourceError> {
+        for (partition, next) in self.next.clone() {
+            let Watermarks { low, high } = watermarks(&self.consumer, &self.config, partition)?;
+            if high < next {
+                let (topic, end, position) = (self.config.input_topic.clone(), high.0, next.0);
+                return Err(SourceError::Shorter { topic, partition: partition.0, end, position });
+            }
+            let from = next.max(low);
+            self.report_lost(partition, (low.0 - next.0).max(0) as u64);
+            let seek = self.consumer.seek(
+                &self.config.input_topic,
+                partition.0,
+                rdkafka::Offset::Offset(from.0),
+                BROKER_TIMEOUT,
+            );
+            match seek {
+                Ok(()) => drop(self.next.insert(partition, from)),
+                // It is tried again with the next such error.
+                Err(error) => self.report(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing brings them back, so the stream goes on; but it is said.
+    fn report_lost(&self, partition: Partition, lost: u64) {
+        if lost > 0 {
+            self.metrics.source_lost.inc_by(lost);
+            tracing::error!(
+                partition = partition.0,
+                lost,
+                "kafka deleted records before they were read: give the input topic a longer retention"
+            );
+        }
+    }
+
     fn decode(&self, message: &BorrowedMessage) -> Intake {
-        let place = Place { partition: Partition(message.partition()), offset: Offset(message.offset()) };
-        let payload = message.payload();
-        let record = Record {
-            place,
-            // Longer than any face_id, it would only make a dead letter that no broker takes.
-            key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
-            payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
-            payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
-        };
+        let record = record_of(message);
+        let (place, payload) = (record.place, message.payload());
         let header = |name: &str| {
             let headers = message.headers()?;
             headers.iter().find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
@@ -224,17 +258,6 @@ impl Source {
         self.consumer.assignment().map_err(SourceError::Client)
     }
 
-    fn show_positions(&self, positions: &BTreeMap<Partition, Offset>) {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in positions {
-            // The list is new, so a partition cannot be in it twice.
-            let _ = list.add_partition_offset(&self.topic, partition.0, rdkafka::Offset::Offset(offset.0));
-        }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::warn!(%error, "kafka's tools will show an old lag: the group's offsets could not be committed");
-        }
-    }
-
     /// A broker that is gone comes back; what can never work again ends the daemon.
     fn report(&self, error: &KafkaError) -> Result<(), SourceError> {
         self.metrics.source_errors.inc();
@@ -248,6 +271,18 @@ impl Source {
             tracing::warn!(%error, "the consumer reports an error and goes on");
         }
         Ok(())
+    }
+}
+
+/// What is remembered of a message.
+pub(super) fn record_of(message: &BorrowedMessage) -> Record {
+    let payload = message.payload();
+    Record {
+        place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
+        // Longer than any face_id, it would only make a dead letter that no broker takes.
+        key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
+        payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
+        payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
     }
 }
 
@@ -283,57 +318,4 @@ fn hand_on(held: &mut VecDeque<Intake>, queue: &Sender) -> Handed {
         }
     }
     Handed::All
-}
-
-/// A topic that ends before where the state has read to is not the one it has read. Reading it
-/// would skip, without a word, every record up to that offset.
-fn check_reached<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    config: &Kafka,
-    partition: Partition,
-    position: Offset,
-) -> Result<(), SourceError> {
-    let (topic, brokers) = (config.input_topic.clone(), config.brokers.clone());
-    let watermarks = consumer.fetch_watermarks(&topic, partition.0, BROKER_TIMEOUT);
-    let (_, end) = watermarks.map_err(|source| SourceError::Unreachable { brokers, source })?;
-    match end < position.0 {
-        true => Err(SourceError::Shorter { topic, partition: partition.0, end, position: position.0 }),
-        false => Ok(()),
-    }
-}
-
-/// Asks the brokers for every topic and answers which partitions of the input are ours.
-pub fn check_topics(config: &Kafka) -> Result<Vec<Partition>, SourceError> {
-    let client = with_options(client_config(config), config);
-    let consumer: BaseConsumer = client.create().map_err(SourceError::Client)?;
-    owned_partitions(&consumer, config)
-}
-
-fn owned_partitions<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    config: &Kafka,
-) -> Result<Vec<Partition>, SourceError> {
-    let unreachable = |source| SourceError::Unreachable { brokers: config.brokers.clone(), source };
-    let metadata = consumer.fetch_metadata(None, BROKER_TIMEOUT).map_err(unreachable)?;
-    let partitions_of = |topic: &str| {
-        let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);
-        let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<i32>>());
-        partitions.filter(|ids| !ids.is_empty()).ok_or_else(|| SourceError::NoTopic { topic: topic.to_string() })
-    };
-    for topic in
-        [&config.events_topic, &config.face_state_topic, &config.cluster_state_topic, &config.dead_letters_topic]
-    {
-        partitions_of(topic)?;
-    }
-    let existing = partitions_of(&config.input_topic)?;
-    match &config.partitions {
-        Partitions::All => Ok(existing.into_iter().map(Partition).collect()),
-        Partitions::These(wanted) => wanted
-            .iter()
-            .map(|&partition| match existing.contains(&partition) {
-                true => Ok(Partition(partition)),
-                false => Err(SourceError::NoPartition { topic: config.input_topic.clone(), partition }),
-            })
-            .collect(),
-    }
 }

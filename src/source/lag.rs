@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntGauge;
 
-use crate::face::{Offset, Partition};
+use crate::face::{Offset, Partition, Position};
 
 /// Updated from the consumer's and the engine's threads.
 pub struct Lag {
@@ -31,8 +31,9 @@ impl Lag {
     }
 
     /// The offsets of the first records not yet applied.
-    pub fn positions(&self, positions: &BTreeMap<Partition, Offset>) {
-        self.update(|known| known.positions.extend(positions.iter().map(|(&partition, &offset)| (partition, offset))));
+    pub fn positions(&self, positions: &BTreeMap<Partition, Position>) {
+        let next = positions.iter().map(|(&partition, position)| (partition, position.next));
+        self.update(|known| known.positions.extend(next));
     }
 
     fn update(&self, write: impl FnOnce(&mut Known)) {
@@ -56,7 +57,8 @@ mod tests {
         let lag = Lag::new(IntGauge::new("lag", "lag").unwrap());
         lag.ends([(Partition(0), Offset(10)), (Partition(1), Offset(4))]);
         assert_eq!(lag.gauge.get(), 14);
-        lag.positions(&BTreeMap::from([(Partition(0), Offset(7)), (Partition(1), Offset(9))]));
+        let at = |next| Position { next: Offset(next), last: None };
+        lag.positions(&BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]));
         assert_eq!(lag.gauge.get(), 3, "a position past an end heard of earlier counts as no lag");
     }
 }

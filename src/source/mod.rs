@@ -7,6 +7,7 @@ pub mod kafka;
 mod lag;
 mod queue;
 mod rejected;
+pub mod topics;
 
 pub use lag::Lag;
 pub use queue::{Receiver, Sender, queue};

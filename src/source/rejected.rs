@@ -1,7 +1,9 @@
 //! The one happening of a record that cannot be applied: it is logged, counted and turned into a
 //! dead letter in the same place, so that the three never drift apart.
 
-use crate::face::Place;
+use sha2::{Digest, Sha256};
+
+use crate::face::{Place, RecordHash};
 use crate::metrics::Metrics;
 use crate::rejection::{DeadLetter, Rejection};
 
@@ -12,6 +14,19 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     pub payload_bytes: u64,
     pub payload_sha256: [u8; 32],
+}
+
+impl Record {
+    /// Tells it from every other. Records without a key and with an empty one are different ones.
+    pub fn hash(&self) -> RecordHash {
+        let mut sha = Sha256::new();
+        if let Some(key) = &self.key {
+            sha.update((key.len() as u64).to_le_bytes());
+            sha.update(key);
+        }
+        sha.update(self.payload_sha256);
+        RecordHash(sha.finalize().into())
+    }
 }
 
 /// A record that was not applied, and why.

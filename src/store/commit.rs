@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::keys;
-use super::outbox::Entry;
+use super::outbox::{Entry, Forgotten, Pending, Published};
 use super::records::CollectionRecord;
 use super::space::Batch;
 use super::suppressed::{FaceKey, KeyedHash};
 use super::{Model, Store, StoreError};
 use crate::engine::changes::Changes;
-use crate::face::{CollectionName, NodeId, Offset, Partition, Timestamp};
+use crate::face::{CollectionName, NodeId, Partition, Position, Timestamp};
 use crate::rejection::DeadLetter;
 
 /// Collections whose vectors are written at once.
@@ -30,13 +30,24 @@ pub struct Commit {
     /// Faces that are not to come back.
     pub suppress: Vec<FaceKey>,
     pub dead_letters: Vec<DeadLetter>,
-    /// For each partition the batch read from, the offset after its last record. One for all
+    /// For each partition the batch read from, how far. One for all
     /// collections: a commit covers every record up to it, whichever collection it was for.
-    pub positions: BTreeMap<Partition, Offset>,
+    pub positions: BTreeMap<Partition, Position>,
     /// The model the linkages are from that are kept from now on, when it is another: the changes
     /// then replace every linkage of every collection. Memory for a time: about 3 KB a face.
     pub model: Option<Model>,
+    /// The state takes another name, under which the changes tell everything anew.
+    pub incarnation: Option<Incarnation>,
     pub now: Timestamp,
+}
+
+/// What a new incarnation does away with.
+#[derive(Debug, Default)]
+pub struct Incarnation {
+    /// Keys of the compacted topics that mean nobody any more.
+    pub forgotten: Vec<Forgotten>,
+    /// Partitions of the input that are to be read from their beginning.
+    pub reread: Vec<Partition>,
 }
 
 /// What one batch changed in one collection.
@@ -56,8 +67,13 @@ impl Store {
             batch.put(keys::identity(), &self.identity);
         }
         let mut entries = Vec::new();
-        // Changes that change nothing count nothing either: their counters are not to be kept.
-        let changed: Vec<&CollectionCommit> = commit.collections.iter().filter(|c| !c.changes.is_empty()).collect();
+        if let Some(incarnation) = &commit.incarnation {
+            entries = self.begin_incarnation(incarnation, &mut batch)?;
+        }
+        // Changes that change nothing count nothing either: their counters are not to be kept. Those of a new
+        // incarnation are: they begin anew.
+        let counts = |c: &&CollectionCommit| !c.changes.is_empty() || commit.incarnation.is_some();
+        let changed: Vec<&CollectionCommit> = commit.collections.iter().filter(counts).collect();
         let records = self.append_all(&changed)?;
         for (CollectionCommit { collection, changes }, record) in changed.into_iter().zip(records) {
             put_changes(&mut batch, collection, changes);
@@ -83,8 +99,8 @@ impl Store {
             batch.put(keys::outbox(sequence), entry);
         }
         batch.put(keys::outbox_sequence(), &sequence);
-        for (&partition, offset) in &commit.positions {
-            batch.put(keys::position(partition), offset);
+        for (&partition, position) in &commit.positions {
+            batch.put(keys::position(partition), position);
         }
         let allow = self.hashes(&commit.allow);
         let suppress = self.hashes(&commit.suppress);
@@ -94,8 +110,30 @@ impl Store {
         self.space.apply(batch)?;
         allow.into_iter().for_each(|hash| self.suppressed.remove(hash));
         suppress.into_iter().for_each(|hash| self.suppressed.insert(hash));
+        if let Some(incarnation) = &commit.incarnation {
+            self.outbox.reread(&incarnation.reread);
+        }
         self.outbox.committed(sequence, &commit.positions);
         Ok(())
+    }
+
+    /// Takes another name and does away with what is of the one before. Answers the entries that stay or are new.
+    fn begin_incarnation(&mut self, incarnation: &Incarnation, batch: &mut Batch) -> Result<Vec<Entry>, StoreError> {
+        self.identity = self.identity.renamed();
+        batch.put(keys::identity(), &self.identity);
+        let mut entries: Vec<Entry> = incarnation.forgotten.iter().cloned().map(Entry::Forgotten).collect();
+        for Pending { sequence, entry } in self.outbox.pending(0, usize::MAX)? {
+            batch.remove(keys::outbox(sequence));
+            // Events and states not told yet are part of what is told anew. A dead letter is told once.
+            if let Entry::DeadLetter(_) = entry {
+                entries.push(entry);
+            }
+        }
+        let published =
+            Published { sequence: self.outbox.durable().sequence, takes_over: true, ..Published::default() };
+        batch.put(keys::published(), &published);
+        incarnation.reread.iter().for_each(|&partition| batch.remove(keys::position(partition)));
+        Ok(entries)
     }
 
     /// Writes the embeddings of every collection, many at once: a sync waits for the disk, and a disk

@@ -17,6 +17,10 @@ pub fn outbox_sequence() -> Key {
     b"!outbox-sequence".to_vec()
 }
 
+pub fn published() -> Key {
+    b"!published".to_vec()
+}
+
 pub fn outbox(sequence: u64) -> Key {
     [b"o", &sequence.to_be_bytes()[..]].concat()
 }

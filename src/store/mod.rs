@@ -31,12 +31,12 @@ use std::path::Path;
 
 use crate::engine::changes::{Constraint, FaceRecord};
 use crate::engine::event::Cluster;
-use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Offset, Timestamp};
-pub use commit::{CollectionCommit, Commit};
+use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Position, Timestamp};
+pub use commit::{CollectionCommit, Commit, Incarnation};
 pub use compact::Compacted;
 use directory::Directory;
 pub use error::StoreError;
-pub use outbox::{Durable, Entry, Outbox};
+pub use outbox::{Durable, Entry, Forgotten, Outbox, Published, StateTopic};
 use records::{CollectionRecord, Format, Identity};
 pub use restore::Contents;
 use space::{Batch, Space};
@@ -106,10 +106,10 @@ impl Store {
     }
 
     fn with(directory: Directory, space: Space, identity: Identity) -> Result<Store, StoreError> {
-        let positions = space.scan::<Offset>(&keys::positions())?.into_iter();
+        let positions = space.scan::<Position>(&keys::positions())?.into_iter();
         let durable = Durable {
             sequence: space.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0),
-            positions: positions.filter_map(|(key, offset)| Some((keys::partition_of(&key)?, offset))).collect(),
+            positions: positions.filter_map(|(key, position)| Some((keys::partition_of(&key)?, position))).collect(),
         };
         let hashes = space.scan::<Timestamp>(&keys::all_suppressed())?.into_iter();
         let hashes: HashSet<_> = hashes.filter_map(|(key, _)| keys::suppressed_of(&key)).collect();
@@ -140,9 +140,9 @@ impl Store {
         self.identity.dimension
     }
 
-    /// A handle on what is to be published, for another thread.
-    pub fn outbox(&self) -> Outbox {
-        self.outbox.clone()
+    /// What is to be published; a clone is a handle on it for another thread.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     pub fn collections(&self) -> impl Iterator<Item = &CollectionName> {

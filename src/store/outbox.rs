@@ -9,7 +9,7 @@ use super::StoreError;
 use super::keys;
 use super::space::{Batch, Space};
 use crate::engine::event::{Cluster, Event};
-use crate::face::{CollectionName, Offset, Partition, Timestamp};
+use crate::face::{CollectionName, Offset, OutputPartition, Partition, Position, Timestamp};
 use crate::rejection::DeadLetter;
 
 /// Something to publish.
@@ -26,6 +26,40 @@ pub enum Entry {
         collection: CollectionName,
         cluster: Cluster,
     },
+    /// A key of a compacted topic that is of an earlier incarnation and means nobody any more.
+    Forgotten(Forgotten),
+}
+
+/// A key to be deleted from a compacted topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    pub topic: StateTopic,
+    pub key: Vec<u8>,
+}
+
+/// A compacted topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StateTopic {
+    FaceState,
+    ClusterState,
+}
+
+/// How far the outbox is published, as far as the state knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Every entry up to this one.
+    pub sequence: u64,
+    /// For each partition of an output topic, the offset after the last record written to it.
+    pub ends: BTreeMap<OutputPartition, Offset>,
+    /// A new incarnation has not published anything yet: what Kafka has is of those before it.
+    pub takes_over: bool,
+}
+
+impl Published {
+    /// Every entry up to `sequence`, wherever they went.
+    pub fn up_to(sequence: u64) -> Published {
+        Published { sequence, ..Published::default() }
+    }
 }
 
 /// An entry and its number in the state directory's one sequence.
@@ -41,7 +75,7 @@ pub struct Durable {
     /// Sequence of the last entry.
     pub sequence: u64,
     /// For each partition, the offset before which every record is applied, ignored or rejected.
-    pub positions: BTreeMap<Partition, Offset>,
+    pub positions: BTreeMap<Partition, Position>,
 }
 
 /// Reads and clears what is to be published. Used beside the store, from the publisher's thread.
@@ -65,10 +99,15 @@ impl Outbox {
     }
 
     /// Told by the store once a commit is on disk.
-    pub(super) fn committed(&self, sequence: u64, positions: &BTreeMap<Partition, Offset>) {
+    pub(super) fn committed(&self, sequence: u64, positions: &BTreeMap<Partition, Position>) {
         let mut durable = self.lock();
         durable.sequence = sequence;
-        durable.positions.extend(positions.iter().map(|(&partition, &offset)| (partition, offset)));
+        durable.positions.extend(positions.iter().map(|(&partition, &position)| (partition, position)));
+    }
+
+    /// Told by the store when partitions are to be read from their beginning.
+    pub(super) fn reread(&self, partitions: &[Partition]) {
+        self.lock().positions.retain(|partition, _| !partitions.contains(partition));
     }
 
     fn lock(&self) -> MutexGuard<'_, Durable> {
@@ -95,13 +134,23 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Forgets entries that Kafka has. Should this be lost with the machine, they are published
-    /// once more, with the same ids.
-    pub fn acknowledge(&self, published: &[Pending]) -> Result<(), StoreError> {
+    /// How far it is known to be published.
+    pub fn published(&self) -> Result<Published, StoreError> {
+        Ok(self.space.get(&keys::published())?.unwrap_or_default())
+    }
+
+    /// Forgets the entries up to `published`, which Kafka has. Should this be lost with the machine,
+    /// Kafka tells it at the next start.
+    pub fn acknowledge(&self, published: &Published) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        for pending in published {
-            batch.remove(keys::outbox(pending.sequence));
+        for key in self.space.keys(&keys::outbox_entries()) {
+            let key = key?;
+            match keys::outbox_sequence_of(&key) {
+                Some(sequence) if sequence > published.sequence => break,
+                _ => batch.remove(key.to_vec()),
+            }
         }
+        batch.put(keys::published(), published);
         self.space.apply_soon(batch)
     }
 }

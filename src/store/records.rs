@@ -51,6 +51,11 @@ impl Identity {
         })
     }
 
+    /// The identity of a new incarnation of the same state.
+    pub fn renamed(&self) -> Identity {
+        Identity { state_uuid: Uuid::new_v4().to_string(), ..self.clone() }
+    }
+
     /// Whether the state of this identity, in `path`, was made with `model`.
     pub fn check_model(&self, path: &Path, model: &Model) -> Result<(), StoreError> {
         if self.model == model.fingerprint {

@@ -10,14 +10,14 @@ use super::records::CollectionRecord;
 use super::{Store, StoreError};
 use crate::engine::changes::{Counters, FaceRecord, KeptLinkage, KeptLinkages, Restored, RestoredFace};
 use crate::engine::event::Cluster;
-use crate::face::{ClusterId, CollectionName, NodeId, Offset, Partition};
+use crate::face::{ClusterId, CollectionName, NodeId, Partition, Position};
 
 /// What was found in a state directory.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub collections: BTreeMap<CollectionName, Restored>,
-    /// For each partition, the offset of the first record that is not applied yet.
-    pub positions: BTreeMap<Partition, Offset>,
+    /// How far each partition of the input is applied.
+    pub positions: BTreeMap<Partition, Position>,
 }
 
 impl Store {

@@ -12,7 +12,7 @@ use facetd::metrics::Metrics;
 use facetd::model::{Artefact, FaceTransformer, ModelError, Neighbourhoods, Shape};
 use facetd::rejection::Reason;
 use facetd::source::{Content, Intake, Record};
-use facetd::store::{Entry, FaceKey};
+use facetd::store::{Entry, FaceKey, Published};
 use facetd::view::View;
 
 use super::project;
@@ -107,7 +107,7 @@ impl Driven {
     pub fn publish(&self) -> Vec<Entry> {
         let outbox = self.shard.outbox();
         let pending = outbox.pending(0, usize::MAX).unwrap();
-        outbox.acknowledge(&pending).unwrap();
+        outbox.acknowledge(&Published::up_to(outbox.durable().sequence)).unwrap();
         pending.into_iter().map(|pending| pending.entry).collect()
     }
 
@@ -115,7 +115,7 @@ impl Driven {
     pub fn rejected(&self) -> Vec<Reason> {
         let reason = |entry| match entry {
             Entry::DeadLetter(letter) => Some(letter.rejection.reason),
-            Entry::Event { .. } | Entry::ClusterState { .. } => None,
+            _ => None,
         };
         self.publish().into_iter().filter_map(reason).collect()
     }

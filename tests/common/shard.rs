@@ -15,7 +15,7 @@ use facetd::model::{Artefact, OnnxModel};
 use facetd::publish::cloudevents::Wire;
 use facetd::reader::{Clusters, EventReader};
 use facetd::source::{Content, Intake, Record};
-use facetd::store::{Entry, FaceKey};
+use facetd::store::{Entry, FaceKey, Published};
 use facetd::view::View;
 
 /// Between two steps, in milliseconds.
@@ -164,7 +164,7 @@ impl DrivenShard {
     fn consume(&mut self) -> Vec<Event> {
         let outbox = self.shard().outbox();
         let pending = outbox.pending(self.published, usize::MAX).unwrap();
-        outbox.acknowledge(&pending).unwrap();
+        outbox.acknowledge(&Published::up_to(outbox.durable().sequence)).unwrap();
         let wire = Wire::new(&self.config.kafka, self.shard().state_uuid());
         let mut events = Vec::new();
         for pending in pending {

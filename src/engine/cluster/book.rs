@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::engine::changes::Counters;
 use crate::engine::event::{Cause, Change, Cluster, Event};
-use crate::face::{ClusterId, FaceId, NodeId};
+use crate::face::{Arrival, ClusterId, FaceId, NodeId};
 
 /// Where a face is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +253,37 @@ impl Book {
         let change = Change::Settled { faces: faces as u64, clusters: self.living as u64 };
         self.emit(cause, change, Vec::new());
         self.settled = self.sequence;
+    }
+
+    /// Tells every face anew, oldest first, in its living cluster, and counts events and versions from 1:
+    /// for who has never heard of this book. What merged is over: nobody calls it home any more.
+    pub fn retell(&mut self, id_of: impl Fn(NodeId) -> FaceId, age: impl Fn(NodeId) -> Arrival, cause: Cause) {
+        (self.sequence, self.settled) = (0, 0);
+        self.events.clear();
+        let merged = self.records.extract_if(|_, record| record.cluster.merged_into.is_some()).map(|(id, _)| id);
+        self.retired.extend(merged);
+        self.changed.retain(|id| self.records.contains_key(id));
+        let mut living: Vec<ClusterId> = self.records.keys().copied().collect();
+        living.sort_unstable();
+        for id in living {
+            let record = self.record_mut(id);
+            record.cluster.version = 0;
+            record.references = record.members.len() as u32;
+            let mut members = record.members.clone();
+            members.sort_unstable_by_key(|&member| age(member));
+            for (size_before, node) in (0..).zip(members) {
+                let seat = self.seats[node.index()].as_mut().expect("members sit");
+                (seat.home, seat.home_version) = (id, 1);
+                self.moved.insert(node);
+                let face = id_of(node);
+                let cluster = self.update(id, |cluster| cluster.size = size_before + 1);
+                let change = match size_before {
+                    0 => Change::Created { cluster, face },
+                    _ => Change::Joined { cluster, face, size_before },
+                };
+                self.emit(cause, change, Vec::new());
+            }
+        }
     }
 
     /// Pins and names a living cluster. That is no event, since nobody is elsewhere; only its state is told.

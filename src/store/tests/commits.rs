@@ -22,7 +22,7 @@ fn dead_letter(number: u64) -> DeadLetter {
 fn commit(number: u64) -> Commit {
     Commit {
         dead_letters: vec![dead_letter(number)],
-        positions: BTreeMap::from([(Partition(2), Offset(number as i64 + 1))]),
+        positions: BTreeMap::from([(Partition(2), Position { next: Offset(number as i64 + 1), last: None })]),
         ..commit_of(arrives(number, number as u32 - 1))
     }
 }
@@ -39,7 +39,7 @@ fn what_was_committed_is_there_when_it_is_opened_again() {
     let store = open(folder.path());
     assert_eq!(held(&store), [1, 2, 3]);
     let contents = store.contents().unwrap();
-    assert_eq!(contents.positions, BTreeMap::from([(Partition(2), Offset(4))]));
+    assert_eq!(contents.positions, BTreeMap::from([(Partition(2), Position { next: Offset(4), last: None })]));
     assert_eq!(contents.collections[&lobby()].counters, counters(3));
     assert_eq!(store.collections().collect::<Vec<_>>(), [&lobby()]);
     assert_eq!(store.living_cluster(&lobby(), ClusterId(2)).unwrap(), cluster(2));
@@ -68,11 +68,11 @@ fn the_outbox_keeps_one_sequence_until_it_is_acknowledged() {
     for number in 1..=3 {
         store.commit(&commit(number)).unwrap();
     }
-    let outbox = store.outbox();
+    let outbox = store.outbox().clone();
     let pending = outbox.pending(0, 100).unwrap();
     assert_eq!(pending.iter().map(|pending| pending.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     assert!(matches!(pending[0].entry, Entry::Event { .. }) && matches!(pending[1].entry, Entry::DeadLetter(_)));
-    outbox.acknowledge(&pending[..4]).unwrap();
+    outbox.acknowledge(&Published::up_to(pending[3].sequence)).unwrap();
     drop((store, outbox));
 
     let mut store = open(folder.path());
@@ -88,7 +88,7 @@ fn what_is_not_on_disk_yet_is_not_to_be_published() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     store.commit(&commit(1)).unwrap();
-    let outbox = store.outbox();
+    let outbox = store.outbox().clone();
     let known = outbox.pending(0, 100).unwrap();
     // What another thread sees of a commit between sled's batch and its flush.
     let mut batch = Batch::default();

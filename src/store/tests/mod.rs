@@ -12,7 +12,7 @@ use std::path::Path;
 use super::*;
 use crate::engine::changes::{Changes, Counters, KeptFace, KeptLinkage, KeptLinkages, NewVector};
 use crate::engine::event::{Cause, Change, Event};
-use crate::face::{Arrival, Embedding, Partition, Place};
+use crate::face::{Arrival, Embedding, Offset, Partition, Place};
 
 const DIMENSION: usize = 8;
 

@@ -1,0 +1,180 @@
+//! What Kafka keeps for this daemon beside the entries themselves: the group's offsets with a [`Mark`]
+//! in their metadata, and, where those are lost, the last records of the output topics.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::mark::{self, Mark};
+use crate::config::Kafka;
+use crate::face::{Offset, OutputPartition, Partition, Position};
+use crate::kafka::{client_config, with_options};
+
+/// How long a broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Records read from the end of a partition at first; without a mark among them, [`WIDER`] times as many.
+const LAST_RECORDS: i64 = 4096;
+const WIDER: i64 = 16;
+
+/// The consumer group, as a place to keep offsets in: nobody subscribes.
+pub struct Group {
+    consumer: BaseConsumer,
+    name: String,
+    input: String,
+    outputs: Vec<String>,
+    /// The partitions of the input that are ours.
+    partitions: Vec<Partition>,
+}
+
+/// A partition's first offset, and the one its next record gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Watermarks {
+    pub low: i64,
+    pub high: i64,
+}
+
+impl Group {
+    /// `isolation` is librdkafka's isolation.level: whether to wait for transactions that are still open.
+    pub fn connect(config: &Kafka, partitions: &[Partition], isolation: &str) -> Result<Group, KafkaError> {
+        let mut client = client_config(config);
+        client.set("group.id", &config.group);
+        client.set("enable.auto.commit", "false");
+        client.set("enable.partition.eof", "true");
+        client.set("auto.offset.reset", "earliest");
+        client.set("isolation.level", isolation);
+        let topics =
+            [&config.events_topic, &config.face_state_topic, &config.cluster_state_topic, &config.dead_letters_topic];
+        Ok(Group {
+            consumer: with_options(client, config).create()?,
+            name: config.group.clone(),
+            input: config.input_topic.clone(),
+            outputs: topics.into_iter().cloned().collect(),
+            partitions: partitions.to_vec(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The marks in the group's offsets. Metadata of another program is none.
+    pub fn marks(&self) -> Result<Vec<Mark>, KafkaError> {
+        let mut asked = TopicPartitionList::new();
+        for partition in &self.partitions {
+            asked.add_partition(&self.input, partition.0);
+        }
+        let committed = self.consumer.committed_offsets(asked, ANSWER)?;
+        Ok(committed.elements().iter().filter_map(|element| element.metadata().parse().ok()).collect())
+    }
+
+    /// What a producer sends along so that Kafka knows whose offsets a transaction writes.
+    pub fn metadata(&self) -> ConsumerGroupMetadata {
+        self.consumer.group_metadata().expect("a consumer with a group.id has it")
+    }
+
+    /// Offsets with a mark, as a transaction takes them. A partition that nothing was read from carries it too.
+    pub fn offsets(
+        &self,
+        positions: &BTreeMap<Partition, Position>,
+        mark: &Mark,
+    ) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in &self.partitions {
+            let next = positions.get(partition).map_or(Offset(0), |position| position.next);
+            list.add_partition_offset(&self.input, partition.0, rdkafka::Offset::Offset(next.0))?;
+            if let Some(mut element) = list.find_partition(&self.input, partition.0) {
+                element.set_metadata(mark.to_string());
+            }
+        }
+        Ok(list)
+    }
+
+    /// Commits offsets outside of a transaction.
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        self.consumer.commit(offsets, CommitMode::Sync)
+    }
+
+    pub fn watermarks(&self, of: &OutputPartition) -> Result<Watermarks, KafkaError> {
+        let (low, high) = self.consumer.fetch_watermarks(&of.topic, of.partition, ANSWER)?;
+        Ok(Watermarks { low, high })
+    }
+
+    /// The highest mark of `state_uuid` in the output topics, 0 when there is none. Read backwards from
+    /// each partition's end until one is found: a transaction is whole, and the later has the higher.
+    pub fn last_sequence_in_topics(&self, state_uuid: &str) -> Result<u64, KafkaError> {
+        let mut highest = 0;
+        for of in self.output_partitions()? {
+            highest = highest.max(self.last_sequence_in(&of, state_uuid)?);
+        }
+        Ok(highest)
+    }
+
+    /// Every partition of the output topics.
+    pub fn output_partitions(&self) -> Result<Vec<OutputPartition>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(None, ANSWER)?;
+        let outputs = metadata.topics().iter().filter(|topic| self.outputs.iter().any(|name| name == topic.name()));
+        let partitions = outputs.flat_map(|topic| {
+            let of = |partition: i32| OutputPartition { topic: topic.name().to_string(), partition };
+            topic.partitions().iter().map(move |partition| of(partition.id()))
+        });
+        Ok(partitions.collect())
+    }
+
+    fn last_sequence_in(&self, of: &OutputPartition, state_uuid: &str) -> Result<u64, KafkaError> {
+        let Watermarks { low, high } = self.watermarks(of)?;
+        let mut length = LAST_RECORDS;
+        loop {
+            let start = (high - length).max(low);
+            let mut highest = None;
+            self.read(of, start, |record| {
+                if let Some(mark) = mark_of(record)
+                    && mark.state_uuid == state_uuid
+                {
+                    highest = highest.max(Some(mark.sequence));
+                }
+            })?;
+            match highest {
+                Some(sequence) => return Ok(sequence),
+                None if start == low => return Ok(0),
+                None => length = length.saturating_mul(WIDER),
+            }
+        }
+    }
+
+    /// Reads a partition of an output topic from `start` to its end as it is now: what is committed.
+    pub fn read(
+        &self,
+        of: &OutputPartition,
+        start: i64,
+        mut take: impl FnMut(&rdkafka::message::BorrowedMessage),
+    ) -> Result<(), KafkaError> {
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(&of.topic, of.partition, rdkafka::Offset::Offset(start))?;
+        self.consumer.assign(&assignment)?;
+        let mut last_news = Instant::now();
+        let outcome = loop {
+            match self.consumer.poll(ANSWER) {
+                Some(Ok(record)) => {
+                    last_news = Instant::now();
+                    take(&record);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => break Ok(()),
+                // What passes by itself is tried again by librdkafka.
+                Some(Err(error)) if last_news.elapsed() > ANSWER => break Err(error),
+                Some(Err(_)) => {}
+                None => break Err(KafkaError::NoMessageReceived),
+            }
+        };
+        self.consumer.unassign()?;
+        outcome
+    }
+}
+
+fn mark_of(record: &rdkafka::message::BorrowedMessage) -> Option<Mark> {
+    let header = record.headers()?.iter().find(|header| header.key == mark::HEADER)?;
+    std::str::from_utf8(header.value?).ok()?.parse().ok()
+}

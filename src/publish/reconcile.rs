@@ -1,0 +1,116 @@
+//! What Kafka has of a state's outbox, found out when the daemon starts.
+//!
+//! | Kafka says | then |
+//! | --- | --- |
+//! | a sequence of this state, not above its last | entries up to it are published |
+//! | a sequence of this state above its last | the state is older than what was told: refuse |
+//! | a sequence of another state | refuse |
+//! | nothing: the group's offsets expired or were never written | the ends of the topics are read |
+//!
+//! Also refused: an output topic that ends before what was published to it, because it was made anew.
+//! The way out of each is `facetd run --new-incarnation`: see [`crate::daemon::incarnation`].
+
+use super::mark::Mark;
+use crate::store::Published;
+
+/// What the state itself knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Own<'a> {
+    pub state_uuid: &'a str,
+    /// Sequence of the last entry its outbox was ever given.
+    pub last: u64,
+    /// What it knows to be published. Kafka may have more: it is noted later.
+    pub published: &'a Published,
+}
+
+/// Why state and Kafka do not go together.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Disagreement {
+    #[error(
+        "kafka has {told} entries published of state {state_uuid}, and this copy of it has only {last}: it is older, such as \
+         from a backup; start the newer state, or have this one take its place with `facetd run --new-incarnation`"
+    )]
+    KafkaIsAhead { state_uuid: String, told: u64, last: u64 },
+    #[error(
+        "group {group:?} belongs to state {found}, and this state is {own}: set kafka.group and the output topics to this \
+         state's, or have this state take the other's place with `facetd run --new-incarnation`"
+    )]
+    OtherState { group: String, found: String, own: String },
+    #[error(
+        "topic {topic:?} partition {partition} ends at {end}, and this state has published up to {published} in it: the topic \
+         was made anew, or kafka.brokers names another cluster; correct it, or have the state tell everything anew with \
+         `facetd run --new-incarnation`"
+    )]
+    TopicMadeAnew { topic: String, partition: i32, end: i64, published: i64 },
+}
+
+/// Compares the marks in the group's offsets with the state. None: there are no marks.
+pub fn compare(own: &Own, group: &str, marks: &[Mark]) -> Result<Option<u64>, Disagreement> {
+    let mut others = marks.iter().filter(|mark| mark.state_uuid != own.state_uuid);
+    // Those of the incarnations before, until this one has told of itself for the first time.
+    if let Some(other) = others.next()
+        && !own.published.takes_over
+    {
+        let (group, found, own) = (group.to_string(), other.state_uuid.clone(), own.state_uuid.to_string());
+        return Err(Disagreement::OtherState { group, found, own });
+    }
+    // Partitions that were assigned later may have an older mark.
+    let ours = marks.iter().filter(|mark| mark.state_uuid == own.state_uuid);
+    match ours.map(|mark| mark.sequence).max() {
+        None => Ok(None),
+        Some(told) => not_ahead(own, told).map(Some),
+    }
+}
+
+/// Compares the last mark of this state in the topics, 0 when there is none.
+pub fn compare_with_topics(own: &Own, told: u64) -> Result<u64, Disagreement> {
+    not_ahead(own, told).map(|told| told.max(own.published.sequence))
+}
+
+fn not_ahead(own: &Own, told: u64) -> Result<u64, Disagreement> {
+    match told > own.last {
+        true => Err(Disagreement::KafkaIsAhead { state_uuid: own.state_uuid.to_string(), told, last: own.last }),
+        false => Ok(told),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(state_uuid: &str, sequence: u64) -> Mark {
+        Mark { state_uuid: state_uuid.to_string(), sequence }
+    }
+
+    fn compared(marks: &[Mark]) -> Result<Option<u64>, Disagreement> {
+        let published = Published { sequence: 3, ..Published::default() };
+        compare(&Own { state_uuid: "ours", last: 9, published: &published }, "facetd", marks)
+    }
+
+    #[test]
+    fn the_highest_mark_of_this_state_counts() {
+        assert_eq!(compared(&[]), Ok(None));
+        assert_eq!(compared(&[mark("ours", 4)]), Ok(Some(4)));
+        assert_eq!(compared(&[mark("ours", 4), mark("ours", 9), mark("ours", 0)]), Ok(Some(9)));
+    }
+
+    #[test]
+    fn kafka_ahead_and_other_states_are_refused_with_the_way_out() {
+        let ahead = compared(&[mark("ours", 10)]).unwrap_err();
+        assert!(matches!(ahead, Disagreement::KafkaIsAhead { told: 10, last: 9, .. }));
+        let other = compared(&[mark("ours", 4), mark("theirs", 4)]).unwrap_err();
+        assert!(matches!(&other, Disagreement::OtherState { found, .. } if found == "theirs"));
+        for error in [ahead, other] {
+            assert!(error.to_string().contains("--new-incarnation"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_marks_the_state_and_the_topics_know_together() {
+        let published = Published { sequence: 3, ..Published::default() };
+        let own = Own { state_uuid: "ours", last: 9, published: &published };
+        assert_eq!(compare_with_topics(&own, 0), Ok(3), "retention may have deleted what was published");
+        assert_eq!(compare_with_topics(&own, 7), Ok(7));
+        assert!(matches!(compare_with_topics(&own, 12), Err(Disagreement::KafkaIsAhead { told: 12, .. })));
+    }
+}
