@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
@@ -44,6 +45,20 @@ pub fn with_options(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     }
     client
 }
+
+/// Of a consumer that reads to the end of partitions and asks to be told of it.
+pub struct ToTheEnd;
+
+impl ClientContext for ToTheEnd {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka calls the end of a partition an error.
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "librdkafka");
+        }
+    }
+}
+
+impl ConsumerContext for ToTheEnd {}
 
 /// Why a producer cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::shard::{Shard, ShardError};
 use crate::face::Timestamp;
+use crate::failpoint;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Receiver};
@@ -105,5 +106,5 @@ enum Gathered {
 pub fn now() -> Timestamp {
     // A clock before 1970 is as good as any other wrong one.
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since_epoch.as_millis() as i64)
+    Timestamp(since_epoch.as_millis() as i64 + failpoint::shift("pipeline::clock"))
 }

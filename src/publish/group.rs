@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::mark::{self, Mark};
 use crate::config::Kafka;
 use crate::face::{Offset, OutputPartition, Partition, Position};
-use crate::kafka::{client_config, with_options};
+use crate::kafka::{ToTheEnd, client_config, with_options};
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const WIDER: i64 = 16;
 
 /// The consumer group, as a place to keep offsets in: nobody subscribes.
 pub struct Group {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<ToTheEnd>,
     name: String,
     input: String,
     outputs: Vec<String>,
@@ -49,7 +49,7 @@ impl Group {
         let topics =
             [&config.events_topic, &config.face_state_topic, &config.cluster_state_topic, &config.dead_letters_topic];
         Ok(Group {
-            consumer: with_options(client, config).create()?,
+            consumer: with_options(client, config).create_with_context(ToTheEnd)?,
             name: config.group.clone(),
             input: config.input_topic.clone(),
             outputs: topics.into_iter().cloned().collect(),
@@ -103,14 +103,14 @@ impl Group {
         Ok(Watermarks { low, high })
     }
 
-    /// The highest mark of `state_uuid` in the output topics, 0 when there is none. Read backwards from
-    /// each partition's end until one is found: a transaction is whole, and the later has the higher.
-    pub fn last_sequence_in_topics(&self, state_uuid: &str) -> Result<u64, KafkaError> {
-        let mut highest = 0;
+    /// The highest mark of `state_uuid` in the output topics. Read backwards from each partition's end until
+    /// one is found: a transaction is whole, and the later has the higher.
+    pub fn last_mark_in_topics(&self, state_uuid: &str) -> Result<Option<Mark>, KafkaError> {
+        let mut marks = Vec::new();
         for of in self.output_partitions()? {
-            highest = highest.max(self.last_sequence_in(&of, state_uuid)?);
+            marks.extend(self.last_mark_in(&of, state_uuid)?);
         }
-        Ok(highest)
+        Ok(marks.into_iter().max_by_key(|mark| mark.sequence))
     }
 
     /// Every partition of the output topics.
@@ -124,22 +124,23 @@ impl Group {
         Ok(partitions.collect())
     }
 
-    fn last_sequence_in(&self, of: &OutputPartition, state_uuid: &str) -> Result<u64, KafkaError> {
+    fn last_mark_in(&self, of: &OutputPartition, state_uuid: &str) -> Result<Option<Mark>, KafkaError> {
         let Watermarks { low, high } = self.watermarks(of)?;
         let mut length = LAST_RECORDS;
         loop {
             let start = (high - length).max(low);
-            let mut highest = None;
+            let mut highest: Option<Mark> = None;
             self.read(of, start, |record| {
                 if let Some(mark) = mark_of(record)
                     && mark.state_uuid == state_uuid
+                    && highest.as_ref().is_none_or(|highest| highest.sequence <= mark.sequence)
                 {
-                    highest = highest.max(Some(mark.sequence));
+                    highest = Some(mark);
                 }
             })?;
             match highest {
-                Some(sequence) => return Ok(sequence),
-                None if start == low => return Ok(0),
+                Some(mark) => return Ok(Some(mark)),
+                None if start == low => return Ok(None),
                 None => length = length.saturating_mul(WIDER),
             }
         }
@@ -152,6 +153,10 @@ impl Group {
         start: i64,
         mut take: impl FnMut(&rdkafka::message::BorrowedMessage),
     ) -> Result<(), KafkaError> {
+        let Watermarks { low, high } = self.watermarks(of)?;
+        if low == high {
+            return Ok(());
+        }
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(&of.topic, of.partition, rdkafka::Offset::Offset(start))?;
         self.consumer.assign(&assignment)?;

@@ -28,7 +28,7 @@ use crate::kafka::ProducerError;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::outbox::Pending;
-use crate::store::{Outbox, Published, StoreError};
+use crate::store::{Claim, Outbox, Published, StoreError};
 use cloudevents::{OutgoingRecord, RecordHeader, Wire};
 use group::{Group, Watermarks};
 use kafka::{Outcome, Producer};
@@ -86,6 +86,7 @@ pub struct Publisher {
     group: Group,
     wire: Wire,
     state_uuid: String,
+    claim: Claim,
     metrics: Arc<Metrics>,
     published: Published,
     told: Told,
@@ -142,9 +143,11 @@ impl Reconciliation<'_> {
         let published = self.outbox.published()?;
         let sequence = match self.marked(group, &published)? {
             Some(sequence) => sequence,
+            // A state that was never given an entry has published none.
+            None if self.outbox.durable().sequence == 0 => 0,
             None => {
-                let told = group.last_sequence_in_topics(self.state_uuid).map_err(PublishError::Ask)?;
-                reconcile::compare_with_topics(&self.own(&published), told)?
+                let last = group.last_mark_in_topics(self.state_uuid).map_err(PublishError::Ask)?;
+                reconcile::compare_with_topics(&self.own(&published), last.as_ref())?
             }
         };
         Ok(Published { sequence, ..published })
@@ -175,7 +178,8 @@ impl Publisher {
             return Err(PublishError::NotLetIn);
         }
         let group = Group::connect(config, partitions, "read_committed").map_err(PublishError::Ask)?;
-        let published = reconciliation.published(&group)?;
+        let mut published = reconciliation.published(&group)?;
+        let claim = outbox.claim(&mut published)?;
         let before = outbox.len();
         outbox.acknowledge(&published)?;
         let pending = outbox.len();
@@ -187,6 +191,7 @@ impl Publisher {
             group,
             wire: Wire::new(config, state_uuid),
             state_uuid: state_uuid.to_string(),
+            claim,
             metrics,
             published,
             told: Told { positions: BTreeMap::new(), at: begun },
@@ -255,6 +260,7 @@ impl Publisher {
         }
         self.published.sequence = sequence;
         self.published.ends.extend(ends);
+        self.published.claims = vec![self.claim];
         self.published.takes_over = false;
         self.outbox.acknowledge(&self.published)?;
         failpoint::reached("publish::acknowledged");
@@ -274,7 +280,7 @@ impl Publisher {
     }
 
     fn mark(&self, sequence: u64) -> Mark {
-        Mark { state_uuid: self.state_uuid.clone(), sequence }
+        Mark { state_uuid: self.state_uuid.clone(), claim: self.claim, sequence }
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | a sequence of this state, not above its last | entries up to it are published |
 //! | a sequence of this state above its last | the state is older than what was told: refuse |
-//! | a sequence of another state | refuse |
+//! | a sequence of another state, or of another copy of this one | refuse |
 //! | nothing: the group's offsets expired or were never written | the ends of the topics are read |
 //!
 //! Also refused: an output topic that ends before what was published to it, because it was made anew.
@@ -32,6 +32,11 @@ pub enum Disagreement {
     )]
     KafkaIsAhead { state_uuid: String, told: u64, last: u64 },
     #[error(
+        "another copy of state {state_uuid} has published since this one did: start that one, or have this one take its place \
+         with `facetd run --new-incarnation`"
+    )]
+    OtherCopy { state_uuid: String },
+    #[error(
         "group {group:?} belongs to state {found}, and this state is {own}: set kafka.group and the output topics to this \
          state's, or have this state take the other's place with `facetd run --new-incarnation`"
     )]
@@ -56,34 +61,48 @@ pub fn compare(own: &Own, group: &str, marks: &[Mark]) -> Result<Option<u64>, Di
     }
     // Partitions that were assigned later may have an older mark.
     let ours = marks.iter().filter(|mark| mark.state_uuid == own.state_uuid);
-    match ours.map(|mark| mark.sequence).max() {
+    match ours.max_by_key(|mark| mark.sequence) {
         None => Ok(None),
-        Some(told) => not_ahead(own, told).map(Some),
+        Some(mark) => check(own, mark).map(|()| Some(mark.sequence)),
     }
 }
 
-/// Compares the last mark of this state in the topics, 0 when there is none.
-pub fn compare_with_topics(own: &Own, told: u64) -> Result<u64, Disagreement> {
-    not_ahead(own, told).map(|told| told.max(own.published.sequence))
+/// Compares the last mark of this state in the topics, if there is one. Retention may have deleted what was published.
+pub fn compare_with_topics(own: &Own, last: Option<&Mark>) -> Result<u64, Disagreement> {
+    if let Some(mark) = last {
+        check(own, mark)?;
+    }
+    Ok(last.map_or(0, |mark| mark.sequence).max(own.published.sequence))
 }
 
-fn not_ahead(own: &Own, told: u64) -> Result<u64, Disagreement> {
-    match told > own.last {
-        true => Err(Disagreement::KafkaIsAhead { state_uuid: own.state_uuid.to_string(), told, last: own.last }),
-        false => Ok(told),
+fn check(own: &Own, mark: &Mark) -> Result<(), Disagreement> {
+    let state_uuid = own.state_uuid.to_string();
+    if mark.sequence > own.last {
+        return Err(Disagreement::KafkaIsAhead { state_uuid, told: mark.sequence, last: own.last });
+    }
+    match own.published.claims.contains(&mark.claim) {
+        true => Ok(()),
+        false => Err(Disagreement::OtherCopy { state_uuid }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Claim;
+
+    const OURS: Claim = Claim(5);
 
     fn mark(state_uuid: &str, sequence: u64) -> Mark {
-        Mark { state_uuid: state_uuid.to_string(), sequence }
+        Mark { state_uuid: state_uuid.to_string(), claim: OURS, sequence }
+    }
+
+    fn published() -> Published {
+        Published { sequence: 3, claims: vec![Claim(4), OURS], ..Published::default() }
     }
 
     fn compared(marks: &[Mark]) -> Result<Option<u64>, Disagreement> {
-        let published = Published { sequence: 3, ..Published::default() };
+        let published = published();
         compare(&Own { state_uuid: "ours", last: 9, published: &published }, "facetd", marks)
     }
 
@@ -100,17 +119,20 @@ mod tests {
         assert!(matches!(ahead, Disagreement::KafkaIsAhead { told: 10, last: 9, .. }));
         let other = compared(&[mark("ours", 4), mark("theirs", 4)]).unwrap_err();
         assert!(matches!(&other, Disagreement::OtherState { found, .. } if found == "theirs"));
-        for error in [ahead, other] {
+        let copy = compared(&[Mark { claim: Claim(6), ..mark("ours", 4) }]).unwrap_err();
+        assert!(matches!(copy, Disagreement::OtherCopy { .. }));
+        for error in [ahead, other, copy] {
             assert!(error.to_string().contains("--new-incarnation"), "{error}");
         }
     }
 
     #[test]
     fn without_marks_the_state_and_the_topics_know_together() {
-        let published = Published { sequence: 3, ..Published::default() };
+        let published = published();
         let own = Own { state_uuid: "ours", last: 9, published: &published };
-        assert_eq!(compare_with_topics(&own, 0), Ok(3), "retention may have deleted what was published");
-        assert_eq!(compare_with_topics(&own, 7), Ok(7));
-        assert!(matches!(compare_with_topics(&own, 12), Err(Disagreement::KafkaIsAhead { told: 12, .. })));
+        assert_eq!(compare_with_topics(&own, None), Ok(3));
+        assert_eq!(compare_with_topics(&own, Some(&mark("ours", 7))), Ok(7));
+        let ahead = compare_with_topics(&own, Some(&mark("ours", 12)));
+        assert!(matches!(ahead, Err(Disagreement::KafkaIsAhead { told: 12, .. })));
     }
 }

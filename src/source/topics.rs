@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::kafka::{SourceError, record_of};
 use crate::config::{Kafka, Partitions};
 use crate::face::{Offset, Partition, Position, RecordHash};
-use crate::kafka::{client_config, with_options};
+use crate::kafka::{ToTheEnd, client_config, with_options};
 
 /// How long a broker may take to answer.
 pub const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,7 +73,8 @@ pub fn starts(
     client.set("enable.auto.commit", "false");
     client.set("enable.partition.eof", "true");
     client.set("auto.offset.reset", "error");
-    let consumer: BaseConsumer = with_options(client, config).create().map_err(SourceError::Client)?;
+    let client = with_options(client, config);
+    let consumer: BaseConsumer<ToTheEnd> = client.create_with_context(ToTheEnd).map_err(SourceError::Client)?;
     let mut starts = Starts::new();
     let mut to_read: BTreeMap<Partition, Reread> = BTreeMap::new();
     for &partition in partitions {
@@ -132,7 +133,7 @@ struct Reread {
 /// The partitions in which another record stands where the last one read did. One that is gone,
 /// by retention or compaction, tells nothing.
 fn others(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<ToTheEnd>,
     config: &Kafka,
     mut to_read: BTreeMap<Partition, Reread>,
 ) -> Result<Vec<Partition>, SourceError> {

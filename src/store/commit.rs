@@ -15,6 +15,7 @@ use super::suppressed::{FaceKey, KeyedHash};
 use super::{Model, Store, StoreError};
 use crate::engine::changes::Changes;
 use crate::face::{CollectionName, NodeId, Partition, Position, Timestamp};
+use crate::failpoint;
 use crate::rejection::DeadLetter;
 
 /// Collections whose vectors are written at once.
@@ -74,7 +75,9 @@ impl Store {
         // incarnation are: they begin anew.
         let counts = |c: &&CollectionCommit| !c.changes.is_empty() || commit.incarnation.is_some();
         let changed: Vec<&CollectionCommit> = commit.collections.iter().filter(counts).collect();
+        failpoint::reached("store::begun");
         let records = self.append_all(&changed)?;
+        failpoint::reached("store::appended");
         for (CollectionCommit { collection, changes }, record) in changed.into_iter().zip(records) {
             put_changes(&mut batch, collection, changes);
             batch.put(keys::collection(collection), &record);
@@ -108,12 +111,14 @@ impl Store {
         suppress.iter().for_each(|&hash| batch.put(keys::suppressed(hash), &commit.now));
 
         self.space.apply(batch)?;
+        failpoint::reached("store::flushed");
         allow.into_iter().for_each(|hash| self.suppressed.remove(hash));
         suppress.into_iter().for_each(|hash| self.suppressed.insert(hash));
         if let Some(incarnation) = &commit.incarnation {
             self.outbox.reread(&incarnation.reread);
         }
         self.outbox.committed(sequence, &commit.positions);
+        failpoint::reached("store::committed");
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use super::space::Batch;
 use super::vectors::record_bytes;
 use super::{Store, StoreError};
 use crate::face::{CollectionName, NodeId};
+use crate::failpoint;
 
 /// The share of dead records above which a vector file is worth writing anew. At one half a face costs
 /// one more write on average, and a file takes at most twice its room.
@@ -60,8 +61,12 @@ impl Store {
             return Ok(());
         }
         let after = self.write_next_generation(collection, before)?;
+        failpoint::reached("compact::written");
         self.make_it_count(collection, after)?;
-        self.directory.remove_vectors(collection, before.generation)
+        failpoint::reached("compact::counts");
+        self.directory.remove_vectors(collection, before.generation)?;
+        failpoint::reached("compact::removed");
+        Ok(())
     }
 
     /// The first step: the live vectors are in a file of their own.

@@ -36,7 +36,7 @@ pub use commit::{CollectionCommit, Commit, Incarnation};
 pub use compact::Compacted;
 use directory::Directory;
 pub use error::StoreError;
-pub use outbox::{Durable, Entry, Forgotten, Outbox, Published, StateTopic};
+pub use outbox::{Claim, Durable, Entry, Forgotten, Outbox, Published, StateTopic};
 use records::{CollectionRecord, Format, Identity};
 pub use restore::Contents;
 use space::{Batch, Space};

@@ -1,6 +1,7 @@
 //! What is committed and not yet published: events, states and dead letters, in one sequence.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,20 @@ pub struct Published {
     pub sequence: u64,
     /// For each partition of an output topic, the offset after the last record written to it.
     pub ends: BTreeMap<OutputPartition, Offset>,
+    /// Claims of the shard under which something may be published: that of the last publication, and those since.
+    pub claims: Vec<Claim>,
     /// A new incarnation has not published anything yet: what Kafka has is of those before it.
     pub takes_over: bool,
+}
+
+/// One start of a daemon on a state, by chance: two copies of a state never have the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim(pub u32);
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
 }
 
 impl Published {
@@ -137,6 +150,17 @@ impl Outbox {
     /// How far it is known to be published.
     pub fn published(&self) -> Result<Published, StoreError> {
         Ok(self.space.get(&keys::published())?.unwrap_or_default())
+    }
+
+    /// A new claim, on disk before anything is published under it.
+    pub fn claim(&self, published: &mut Published) -> Result<Claim, StoreError> {
+        let chance = getrandom::u32().map_err(|source| StoreError::Random { source })?;
+        let claim = Claim(chance);
+        published.claims.push(claim);
+        let mut batch = Batch::default();
+        batch.put(keys::published(), published);
+        self.space.apply(batch)?;
+        Ok(claim)
     }
 
     /// Forgets the entries up to `published`, which Kafka has. Should this be lost with the machine,

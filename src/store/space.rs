@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use super::keys::Key;
+use crate::failpoint;
 
 /// Memory sled may use for pages it keeps.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -62,6 +63,7 @@ impl Space {
     /// Applies a batch and returns when it is on disk.
     pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         self.apply_soon(batch)?;
+        failpoint::reached("store::applied");
         self.tree.flush().map(drop).map_err(|source| self.failed(source))
     }
 

@@ -1,5 +1,6 @@
 //! Brokers to stream through: a real Kafka, or librdkafka's in-process mock of one.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -63,20 +64,39 @@ impl MockBroker {
 /// there is no Java; in CI it has to be there.
 pub struct RealKafka {
     brokers: String,
-    started_here: bool,
+    /// Where it was started here: the folder of its state; None: the usual one.
+    started_here: Option<Option<PathBuf>>,
 }
 
 impl RealKafka {
     pub fn start(promise: &str) -> Option<RealKafka> {
         if let Ok(brokers) = std::env::var("KAFKA_BROKERS") {
-            return Some(RealKafka { brokers, started_here: false });
+            return Some(RealKafka { brokers, started_here: None });
         }
-        if std::env::var_os("CI").is_none() && Command::new("java").arg("-version").output().is_err() {
-            println!("NOT PROVED (no Java for a real Kafka): {promise}");
+        if !can_start(promise) {
             return None;
         }
         let brokers = output_of(script().arg("start")).trim().to_string();
-        Some(RealKafka { brokers, started_here: true })
+        Some(RealKafka { brokers, started_here: Some(None) })
+    }
+
+    /// One that nobody else uses, so that it may be killed.
+    pub fn start_own(promise: &str) -> Option<RealKafka> {
+        if !can_start(promise) {
+            return None;
+        }
+        let folder = project().join(format!("target/kafka/own-{}", std::process::id()));
+        let brokers = output_of(own_script(&folder).arg("start")).trim().to_string();
+        Some(RealKafka { brokers, started_here: Some(Some(folder)) })
+    }
+
+    /// `kill -9`, and a start at the same address: only of one's own.
+    pub fn kill_and_start_again(&self) {
+        let Some(Some(folder)) = &self.started_here else { panic!("others use this broker") };
+        let process_id = std::fs::read_to_string(folder.join("pid")).unwrap();
+        output_of(Command::new("kill").args(["-9", process_id.trim()]));
+        let brokers = output_of(own_script(folder).arg("start"));
+        assert_eq!(brokers.trim(), self.brokers, "it came back at another address");
     }
 
     /// A fresh set of topics; messages up to `max_message_bytes` when given.
@@ -96,10 +116,27 @@ impl RealKafka {
 
 impl Drop for RealKafka {
     fn drop(&mut self) {
-        if self.started_here {
-            let _ = script().arg("stop").output();
+        match &self.started_here {
+            None => {}
+            Some(None) => drop(script().arg("stop").output()),
+            Some(Some(folder)) => drop(own_script(folder).args(["stop", "--purge"]).output()),
         }
     }
+}
+
+fn can_start(promise: &str) -> bool {
+    if std::env::var_os("CI").is_none() && Command::new("java").arg("-version").output().is_err() {
+        println!("NOT PROVED (no Java for a real Kafka): {promise}");
+        return false;
+    }
+    true
+}
+
+/// The script, for a broker with a state of its own.
+fn own_script(folder: &Path) -> Command {
+    let mut command = script();
+    command.env("FACETD_KAFKA_DIR", folder).env_remove("KAFKA_BROKERS");
+    command
 }
 
 fn script() -> Command {

@@ -8,6 +8,15 @@ impl Chance {
         Chance(seed)
     }
 
+    /// Of the seed that SEED says, or of one that is printed.
+    pub fn from_environment() -> Chance {
+        let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let seed = given.unwrap_or(since_epoch.as_nanos() as u64);
+        println!("SEED={seed}");
+        Chance(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

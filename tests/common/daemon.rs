@@ -88,9 +88,21 @@ listen = "{http}"
         command
     }
 
+    /// Starts the daemon and waits for nothing; `adjust` may set its environment.
+    pub fn spawn(&self, adjust: impl FnOnce(&mut Command)) -> Running<'_> {
+        let mut command = self.command();
+        adjust(&mut command);
+        Running { child: command.spawn().unwrap(), installation: self }
+    }
+
     /// Starts the daemon and waits until it is ready.
     pub fn start(&self) -> Running<'_> {
-        let mut running = Running { child: self.command().spawn().unwrap(), installation: self };
+        self.start_with(|_| {})
+    }
+
+    /// The same; `adjust` may set its environment and more arguments.
+    pub fn start_with(&self, adjust: impl FnOnce(&mut Command)) -> Running<'_> {
+        let mut running = self.spawn(adjust);
         wait_for("the daemon to be ready", START, || {
             let ended = running.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended with {ended:?}\n{}", self.log());
@@ -140,6 +152,20 @@ impl Running<'_> {
     /// Waits until a metric is at least `value`.
     pub fn wait_metric(&self, sample: &str, value: f64, limit: Duration) {
         wait_for(&format!("{sample} to reach {value}"), limit, || (self.metric(sample) >= value).then_some(()));
+    }
+
+    /// Waits until nothing is left to do: no input, nothing stale, everything published.
+    pub fn wait_settled(&self, limit: Duration) {
+        for metric in
+            ["facetd_source_lag_records", "facetd_engine_unsettled_collections", "facetd_publish_outbox_entries"]
+        {
+            wait_for(&format!("{metric} to be 0"), limit, || (self.metric(metric) == 0.0).then_some(()));
+        }
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     pub fn get(&self, path: &str) -> Option<String> {

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::Deserialize;
 
-use super::output_of;
+use super::broker::Topics;
+use super::{output_of, wait_for};
 
 /// Sends records of any kind.
 pub struct Client {
@@ -52,6 +57,94 @@ impl Client {
         }
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
     }
+}
+
+/// Feeds faces into an input topic, each face to the partition of its key, each once and in order
+/// whatever happens to the broker.
+pub struct Feed {
+    producer: BaseProducer,
+    topic: String,
+}
+
+impl Feed {
+    pub fn connect(topics: &Topics) -> Feed {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &topics.brokers)
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "0")
+            .create()
+            .unwrap();
+        Feed { producer, topic: topics.input() }
+    }
+
+    pub fn send(&self, key: &str, payload: Option<&[u8]>, collection: &str) {
+        let headers = OwnedHeaders::new().insert(Header { key: "collection", value: Some(collection.as_bytes()) });
+        let mut record: BaseRecord<str, [u8]> = BaseRecord::to(&self.topic).key(key).headers(headers);
+        if let Some(payload) = payload {
+            record = record.payload(payload);
+        }
+        while let Err((error, refused)) = self.producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+            record = refused;
+            self.producer.poll(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the broker has everything.
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(120)).unwrap();
+    }
+}
+
+/// Does to topics and groups what operators and retention do.
+pub struct Admin {
+    client: AdminClient<DefaultClientContext>,
+    brokers: String,
+}
+
+impl Admin {
+    pub fn connect(brokers: &str) -> Admin {
+        let client = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+        Admin { client, brokers: brokers.to_string() }
+    }
+
+    /// Deletes a topic and makes one of the same name.
+    pub fn make_anew(&self, topic: &str, partitions: i32) {
+        let options = AdminOptions::new();
+        let deleted = block_on(self.client.delete_topics(&[topic], &options)).unwrap();
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        // Deleting takes a moment, in which the name is taken.
+        wait_for(&format!("{topic} to be made"), Duration::from_secs(60), || {
+            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let made = block_on(self.client.create_topics([&new], &options)).unwrap();
+            made.iter().all(Result::is_ok).then_some(())
+        });
+        wait_for(&format!("{topic} to be known"), Duration::from_secs(60), || {
+            let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+            consumer.fetch_watermarks(topic, partitions - 1, Duration::from_secs(10)).ok()
+        });
+    }
+
+    /// Deletes every record there is, as retention would.
+    pub fn delete_records(&self, topic: &str) {
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+        let mut all = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            all.add_partition_offset(topic, partition.id(), rdkafka::Offset::End).unwrap();
+        }
+        block_on(self.client.delete_records(&all, &AdminOptions::new())).unwrap();
+    }
+
+    /// Forgets a group's offsets.
+    pub fn delete_group(&self, group: &str) {
+        let deleted = block_on(self.client.delete_groups(&[group], &AdminOptions::new())).unwrap();
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// A record as kcat prints it with -J.
@@ -107,4 +200,22 @@ pub fn end_of_topic(brokers: &str, topic: &str) -> i64 {
         .iter()
         .map(|partition| consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(10)).unwrap().1);
     ends.sum()
+}
+
+/// How many records of a topic a group has not committed yet. A partition without an offset counts whole.
+pub fn group_lag(brokers: &str, group: &str, topic: &str) -> i64 {
+    let limit = Duration::from_secs(10);
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), limit).unwrap();
+    let mut asked = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        asked.add_partition(topic, partition.id());
+    }
+    let committed = consumer.committed_offsets(asked, limit).unwrap();
+    let lags = committed.elements().into_iter().map(|element| {
+        let end = consumer.fetch_watermarks(topic, element.partition(), limit).unwrap().1;
+        end - element.offset().to_raw().unwrap_or(0).max(0)
+    });
+    lags.sum()
 }
