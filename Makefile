@@ -10,11 +10,15 @@ FACETD_DATA ?= ../shared/data
 REAL_FACES := $(FACETD_DATA)/lfw_mobilefacenet128_lowres_derived/lfw_mobilefacenet128_lowres_derived
 export FACETD_DATA
 
-.PHONY: help demo test build runtime load-test real-model demo-model fixtures clean
+# How often `make torture` kills the daemon.
+KILLS ?= 500
+
+.PHONY: help demo test torture build runtime load-test real-model demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
 	@echo "make test         every test; with FACETD_DATA on real faces too"
+	@echo "make torture      kill -9 at random and at every failpoint, $(KILLS) times, with a real Kafka (an hour)"
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
 	@echo "make demo-model   train the shipped model again"
@@ -32,6 +36,9 @@ runtime:
 
 test:
 	scripts/test
+
+torture: runtime
+	KILLS=$(KILLS) cargo test --release --locked --features failpoints --test survives_kill -- --nocapture
 
 load-test: runtime
 	cargo bench --locked --bench load

@@ -153,6 +153,10 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Decoded faces waiting for the engine at most, 1 to 1000000. When they are reached the consumer pauses.
     pub queued_faces: usize,
+    /// Faces of all collections at most; 0: any number. When they are reached nothing more is taken, and records wait in Kafka.
+    pub faces: usize,
+    /// Resident memory at most, in bytes; 0: any amount. When it is reached nothing more is taken, and records wait in Kafka.
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub publish_failures: IntCounter,
     pub outbox_entries: IntGauge,
     pub device: IntGaugeVec,
+    pub full: IntGaugeVec,
+    pub resident_bytes: IntGauge,
     pub ready: IntGauge,
 }
 
@@ -194,6 +196,12 @@ impl Metrics {
             ),
             outbox_entries: new.gauge("facetd_publish_outbox_entries", "Committed entries that are not published yet"),
             device: new.gauges("facetd_model_device_info", "1 for the device the models run on", "device"),
+            full: new.gauges(
+                "facetd_daemon_full",
+                "1 while a limit is reached and nothing more is taken: raise it in [limits], or erase",
+                "limit",
+            ),
+            resident_bytes: new.gauge("facetd_daemon_resident_bytes", "Memory of the process, looked at while limits.memory_bytes is set"),
             ready: new.gauge("facetd_daemon_ready", "1 once the state is loaded and input is taken"),
             registry: new.registry,
         };

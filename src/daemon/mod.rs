@@ -10,6 +10,7 @@ mod gauges;
 pub mod incarnation;
 pub mod pipeline;
 pub mod recluster;
+mod room;
 pub mod settings;
 pub mod shard;
 pub mod sharding;
@@ -36,6 +37,7 @@ use crate::source::topics::check_topics;
 use crate::source::{self, Lag};
 use crate::view::View;
 use pipeline::{Batching, Pipeline};
+use room::Room;
 use shard::{Shard, ShardError, ShardSettings};
 
 /// How long answers on the way may take once everything else has stopped.
@@ -154,7 +156,8 @@ impl Daemon {
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
         let (committed, word) = mpsc::sync_channel(1);
         let batching = Batching { faces: config.engine.batch_faces, wait: config.engine.batch_wait };
-        let mut pipeline = Pipeline { shard, batching, queue, committed, lag, metrics: metrics.clone() };
+        let room = Room::new(&config.limits);
+        let mut pipeline = Pipeline { shard, batching, room, queue, committed, lag, metrics: metrics.clone() };
 
         self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
         self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::room::Room;
 use super::shard::{Shard, ShardError};
 use crate::face::Timestamp;
 use crate::failpoint;
@@ -34,6 +35,7 @@ pub struct Batching {
 pub struct Pipeline {
     pub shard: Shard,
     pub batching: Batching,
+    pub room: Room,
     pub queue: Receiver,
     /// A word after each commit.
     pub committed: SyncSender<()>,
@@ -54,7 +56,9 @@ impl Pipeline {
                 std::thread::sleep(IDLE);
                 continue;
             }
-            let batch = match self.gather(if busy { QUIET } else { IDLE }, shutdown) {
+            let room = self.room.left(self.shard.faces(), &self.metrics);
+            let patience = if busy { QUIET } else { IDLE };
+            let batch = match self.gather(room.min(self.batching.faces), patience, shutdown) {
                 Gathered::Batch(batch) => batch,
                 Gathered::Nothing => {
                     busy = self.shard.idle(now())?;
@@ -75,7 +79,11 @@ impl Pipeline {
         Ok(())
     }
 
-    fn gather(&self, patience: Duration, shutdown: &Shutdown) -> Gathered {
+    fn gather(&self, most: usize, patience: Duration, shutdown: &Shutdown) -> Gathered {
+        if most == 0 {
+            std::thread::sleep(patience);
+            return Gathered::Nothing;
+        }
         let first = match self.queue.receive(patience) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
@@ -83,7 +91,7 @@ impl Pipeline {
         };
         let closes = Instant::now() + self.batching.wait;
         let mut batch = vec![first];
-        while batch.len() < self.batching.faces && !shutdown.is_requested() {
+        while batch.len() < most && !shutdown.is_requested() {
             let left = closes.saturating_duration_since(Instant::now());
             match self.queue.receive(left.min(IDLE)) {
                 Ok(intake) => batch.push(intake),

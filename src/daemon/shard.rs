@@ -220,6 +220,11 @@ impl Shard {
         Ok(outcomes)
     }
 
+    /// How many faces there are in all collections.
+    pub fn faces(&self) -> usize {
+        self.engines.values().map(Engine::len).sum()
+    }
+
     /// Whether a collection's home is here.
     pub fn is_at_home(&self, collection: &CollectionName) -> bool {
         self.settings.sharding.is_home_of(collection)

@@ -13,6 +13,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use super::{Artefact, Device, FaceTransformer, ModelError, Neighbourhoods, Runtime, Shape};
+use crate::failpoint;
 
 /// The row counts a run is padded to; more rows than the last are run in parts.
 const BUCKETS: [usize; 3] = [4, 16, 64];
@@ -135,6 +136,7 @@ fn run(
     rows: &mut Neighbourhoods,
     width: usize,
 ) -> Result<Vec<f32>, ModelError> {
+    failpoint::refused("model::run").map_err(|error| ModelError::Run { graph, reason: error.to_string() })?;
     let wanted = rows.len();
     assert!(wanted <= LARGEST_RUN, "the caller runs more rows in parts");
     let bucket = BUCKETS.into_iter().find(|&bucket| bucket >= wanted).unwrap_or(LARGEST_RUN);

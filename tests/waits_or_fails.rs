@@ -1,0 +1,108 @@
+//! Promise: what cannot go on waits or fails with a clear line, and nothing is lost: at a limit records wait
+//! in Kafka until there is room; an error of ONNX Runtime ends the daemon and the next start goes on.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::broker::MockBroker;
+use common::daemon::{Installation, Settings};
+use common::kafka_client::{Feed, read_topic};
+use common::{project, wait_for};
+use facetd::codec::{Message, json};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const FACES: usize = 60;
+
+fn feed(broker: &MockBroker) {
+    let feed = Feed::connect(&broker.topics);
+    for face in 0..FACES {
+        let embedding = (0..16).map(|place| ((face * 31 + place * 17) % 29) as f32 - 14.0).collect();
+        let payload = json::encode(&Message { embedding, ..Message::default() });
+        feed.send(&format!("{face:08}"), Some(&payload), "default");
+    }
+    feed.flush();
+}
+
+fn installation(broker: &MockBroker, more: &str) -> Installation {
+    Installation::new(&Settings { topics: &broker.topics, model: &project().join("tests/fixtures/model"), more })
+}
+
+/// Each face came in one event, and the state has them all.
+fn check(broker: &MockBroker, installation: &Installation) {
+    let mut came: BTreeMap<String, usize> = BTreeMap::new();
+    for record in read_topic(&broker.topics.brokers, &broker.topics.events()) {
+        let event = record.json();
+        if event["type"] == "created" || event["type"] == "joined" {
+            *came.entry(event["face_id"].as_str().unwrap().to_string()).or_default() += 1;
+        }
+    }
+    assert_eq!(came.len(), FACES);
+    assert!(came.values().all(|&times| times == 1), "{came:?}");
+    assert_eq!(installation.inspect(&["faces"]).lines().count(), FACES);
+}
+
+#[test]
+fn at_a_limit_of_faces_records_wait_in_kafka() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker, "[limits]\nfaces = 25\n");
+    feed(&broker);
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_daemon_full{limit=\"faces\"}", 1.0, LIMIT);
+    daemon.wait_metric("facetd_source_lag_records", (FACES - 25) as f64, LIMIT);
+    assert_eq!(daemon.metric("facetd_engine_faces"), 25.0);
+    assert!(installation.log().contains("limits.faces of 25 is reached"), "{}", installation.log());
+    assert!(daemon.terminate().success());
+
+    let daemon = installation.start_with(|command| {
+        command.env("FACETD_LIMITS__FACES", "100");
+    });
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    assert_eq!(daemon.metric("facetd_daemon_full{limit=\"faces\"}"), 0.0);
+    daemon.wait_settled(LIMIT);
+    assert!(daemon.terminate().success());
+    check(&broker, &installation);
+}
+
+#[test]
+fn at_a_limit_of_memory_too() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker, "");
+    feed(&broker);
+    let daemon = installation.start_with(|command| {
+        command.env("FACETD_LIMITS__MEMORY_BYTES", "1000000");
+    });
+    daemon.wait_metric("facetd_daemon_full{limit=\"memory\"}", 1.0, LIMIT);
+    daemon.wait_metric("facetd_source_lag_records", FACES as f64, LIMIT);
+    assert!(daemon.metric("facetd_daemon_resident_bytes") > 1e6);
+    assert!(daemon.terminate().success());
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    daemon.wait_settled(LIMIT);
+    assert!(daemon.terminate().success());
+    check(&broker, &installation);
+}
+
+#[test]
+fn an_error_of_onnx_runtime_ends_the_daemon_and_the_next_goes_on() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker, "[engine]\nbatch_faces = 8\n");
+    feed(&broker);
+    let mut daemon = installation.spawn(|command| {
+        // The first runs are those that try the model at the start.
+        command.env("FAILPOINTS", "model::run=8*off->return");
+    });
+    let ended = wait_for("the daemon to end", LIMIT, || daemon.ended());
+    assert!(!ended.success());
+    let log = installation.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("facetd: ") && last.contains("LP") || last.contains("RE"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    daemon.wait_settled(LIMIT);
+    assert!(daemon.terminate().success());
+    check(&broker, &installation);
+}
