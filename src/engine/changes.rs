@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Cause, Cluster, Event};
+use super::snapshot::Since;
 use crate::face::{Arrival, ClusterId, Embedding, Face, FaceId, NodeId, Place, Timestamp};
 use crate::rejection::Rejection;
 
@@ -227,4 +228,6 @@ pub struct Restored {
     pub clusters: Vec<Cluster>,
     pub constraints: Vec<Constraint>,
     pub counters: Counters,
+    /// What an engine had derived some time ago; without it everything is derived anew.
+    pub since: Option<Since>,
 }

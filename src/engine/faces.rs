@@ -21,8 +21,18 @@ impl Rows {
         Rows { dimension, values: Vec::new() }
     }
 
+    /// Rows that lie in `values` one after the other.
+    pub fn of(dimension: usize, values: Vec<f32>) -> Rows {
+        Rows { dimension, values }
+    }
+
     pub fn dimension(&self) -> usize {
         self.dimension
+    }
+
+    /// All rows, one after the other.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
     pub fn len(&self) -> usize {

@@ -10,8 +10,11 @@
 
 use std::cmp::Ordering;
 
+use rayon::prelude::*;
+
 use super::faces::Faces;
 use crate::face::NodeId;
+use crate::model::Shape;
 
 /// A face met, and its cosine to the face that met it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,6 +58,123 @@ struct List {
     searched_at: u64,
 }
 
+/// In [`Lists::flags`].
+const COMPLETE: u8 = 1;
+const SHORT: u8 = 2;
+
+impl List {
+    fn flags(&self) -> u8 {
+        u8::from(self.complete) * COMPLETE + u8::from(self.short) * SHORT
+    }
+}
+
+/// The neighbours kept of a face.
+fn capacity(hop1: usize) -> usize {
+    let reserve = (hop1 / 2).max(4);
+    hop1 + reserve
+}
+
+/// Neighbourhoods with their reserve, flat, by node: see [`Graph`].
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Lists {
+    /// How many of the rows below are a node's.
+    pub lengths: Vec<u16>,
+    pub flags: Vec<u8>,
+    pub searched_at: Vec<u64>,
+    /// The neighbours of the first node, nearest first, then those of the second, and so on.
+    pub nodes: Vec<u32>,
+    pub similarities: Vec<f32>,
+}
+
+/// A face some of whose neighbours went at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bereft {
+    pub node: NodeId,
+    /// The sum of their cosines, of those that were in its neighbourhood.
+    pub change: f32,
+    pub enhanced_is_stale: bool,
+}
+
+impl Lists {
+    /// Where each node's neighbours are.
+    fn places(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        self.lengths.iter().scan(0, |start, &length| {
+            let place = *start..*start + usize::from(length);
+            *start = place.end;
+            Some(place)
+        })
+    }
+
+    /// Whether a graph can be made of it: every list is somebody's, not too long, and of others who are
+    /// there. `arrivals`: by node, 0 where nobody is.
+    pub fn check(&self, shape: Shape, arrivals: &[u64]) -> Result<(), &'static str> {
+        let slots = arrivals.len();
+        if [self.lengths.len(), self.flags.len(), self.searched_at.len()] != [slots; 3] {
+            return Err("it has not one neighbourhood for each node");
+        }
+        let held: usize = self.lengths.iter().map(|&length| usize::from(length)).sum();
+        if [self.nodes.len(), self.similarities.len()] != [held; 2] {
+            return Err("its neighbourhoods are not as long as they say");
+        }
+        let longest = capacity(shape.hop1);
+        for ((own, place), &arrival) in (0..).zip(self.places()).zip(arrivals) {
+            let neighbours = &self.nodes[place];
+            if neighbours.len() > longest || (arrival == 0 && !neighbours.is_empty()) {
+                return Err("a neighbourhood is too long");
+            }
+            let is_another = |&node: &u32| node != own && arrivals.get(node as usize).is_some_and(|&there| there != 0);
+            if !neighbours.iter().all(is_another) {
+                return Err("a neighbour is not there");
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off or adds nodes of nobody.
+    pub fn resize(&mut self, slots: usize) {
+        self.lengths.resize(slots, 0);
+        self.flags.resize(slots, 0);
+        self.searched_at.resize(slots, 0);
+    }
+
+    /// As [`Graph::remove`] for each node that `lives` does not hold. Answers whom that affects, in
+    /// order of node.
+    pub fn retain(&mut self, shape: Shape, lives: impl Fn(NodeId) -> bool) -> Vec<Bereft> {
+        let mut affected = Vec::new();
+        let mut kept = 0;
+        let places: Vec<_> = self.places().collect();
+        for (own, place) in (0..).map(NodeId).zip(places) {
+            let start = kept;
+            let mut bereft = Bereft { node: own, change: 0.0, enhanced_is_stale: false };
+            let mut is_affected = false;
+            for (rank, from) in place.clone().enumerate().filter(|_| lives(own)) {
+                if lives(NodeId(self.nodes[from])) {
+                    self.nodes[kept] = self.nodes[from];
+                    self.similarities[kept] = self.similarities[from];
+                    kept += 1;
+                } else if rank < shape.hop1 {
+                    is_affected = true;
+                    bereft.change += self.similarities[from];
+                    bereft.enhanced_is_stale |= rank < shape.hop2;
+                }
+            }
+            let length = kept - start;
+            let flags = &mut self.flags[own.index()];
+            if length < place.len() && length < shape.hop1 && *flags & COMPLETE == 0 {
+                *flags |= SHORT;
+            }
+            if !lives(own) {
+                (*flags, self.searched_at[own.index()]) = (0, 0);
+            }
+            self.lengths[own.index()] = length as u16;
+            affected.extend(is_affected.then_some(bereft));
+        }
+        self.nodes.truncate(kept);
+        self.similarities.truncate(kept);
+        affected
+    }
+}
+
 /// The neighbourhoods of a collection, one a node.
 #[derive(Debug)]
 pub struct Graph {
@@ -69,8 +189,52 @@ pub struct Graph {
 
 impl Graph {
     pub fn new(hop1: usize, hop2: usize) -> Graph {
-        let reserve = (hop1 / 2).max(4);
-        Graph { hop1, hop2, capacity: hop1 + reserve, lists: Vec::new(), holders: Vec::new() }
+        Graph { hop1, hop2, capacity: capacity(hop1), lists: Vec::new(), holders: Vec::new() }
+    }
+
+    /// The neighbourhoods that `lists` holds, which were checked for `shape`.
+    pub fn restore(shape: Shape, lists: &Lists) -> Graph {
+        let slots = lists.lengths.len();
+        let mut held_by = vec![0u32; slots];
+        lists.nodes.iter().for_each(|&node| held_by[node as usize] += 1);
+        let mut holders: Vec<Vec<NodeId>> = held_by.par_iter().map(|&held| Vec::with_capacity(held as usize)).collect();
+        // By node, so that each list of holders is in order.
+        for (holder, place) in (0..).map(NodeId).zip(lists.places()) {
+            for &node in &lists.nodes[place] {
+                holders[node as usize].push(holder);
+            }
+        }
+        let places: Vec<_> = lists.places().collect();
+        let list = |(node, place): (usize, std::ops::Range<usize>)| {
+            let neighbours = lists.nodes[place.clone()].iter().zip(&lists.similarities[place]);
+            let neighbour = |(&node, &similarity): (&u32, &f32)| Neighbour { node: NodeId(node), similarity };
+            List {
+                neighbours: neighbours.map(neighbour).collect(),
+                complete: lists.flags[node] & COMPLETE != 0,
+                short: lists.flags[node] & SHORT != 0,
+                searched_at: lists.searched_at[node],
+            }
+        };
+        let lists = places.into_par_iter().enumerate().map(list).collect();
+        Graph { hop1: shape.hop1, hop2: shape.hop2, capacity: capacity(shape.hop1), lists, holders }
+    }
+
+    /// A copy of the neighbourhood of each of so many nodes.
+    pub fn cut(&self, slots: usize) -> Lists {
+        debug_assert_eq!(self.lists.len(), slots, "the graph grows with the table of faces");
+        let held = self.lists.iter().map(|list| list.neighbours.len()).sum();
+        let mut cut = Lists {
+            lengths: self.lists.iter().map(|list| list.neighbours.len() as u16).collect(),
+            flags: self.lists.iter().map(List::flags).collect(),
+            searched_at: self.lists.iter().map(|list| list.searched_at).collect(),
+            nodes: Vec::with_capacity(held),
+            similarities: Vec::with_capacity(held),
+        };
+        for list in &self.lists {
+            cut.nodes.extend(list.neighbours.iter().map(|held| held.node.0));
+            cut.similarities.extend(list.neighbours.iter().map(|held| held.similarity));
+        }
+        cut
     }
 
     /// How many nearest faces a search is to find.

@@ -10,6 +10,9 @@
 //! and of the faces they made stale ([`refresh`]) as many as the budget allows. The others wait; once
 //! none does, the collection is settled, and its clusters are those of the batch pipeline.
 //!
+//! What it derives can be cut as a [`snapshot`] between two batches; [`resume`] goes on from what a
+//! store kept, with a snapshot or without.
+//!
 //! Cost of a batch of b faces: b inserts and searches, RE for the newcomers and those whose first
 //! `hop2` they entered, LP for the newcomers and at most `refresh_budget` stale faces, and the merging
 //! rule on the components in which a linkage changed.
@@ -24,22 +27,24 @@ pub mod index;
 mod intake;
 pub mod link;
 pub mod merging;
-mod refresh;
+pub mod refresh;
+mod resume;
 pub mod retention;
 mod scoring;
+pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::face::{Arrival, Embedding, FaceId, NodeId, Timestamp};
+use crate::face::{Embedding, FaceId, NodeId, Timestamp};
 use crate::model::{FaceTransformer, ModelError};
-use changes::{Batch, Changes, Counters, FaceRecord, KeptFace, KeptLinkage, KeptLinkages, NewVector, Restored, Work};
-use cluster::{Book, ClusterSettings, Clusters, Home, Mode, RestoredClusters};
+use changes::{Batch, Changes, Counters, FaceRecord, KeptFace, KeptLinkage, KeptLinkages, NewVector, Work};
+use cluster::{ClusterSettings, Clusters, Mode};
 use event::Cause;
-use faces::{Faces, Known, NewFace};
+use faces::{Faces, Known};
 use graph::Graph;
 use index::{Index, IndexKind};
-use link::{Linkage, Scored};
+use link::Linkage;
 use refresh::StaleFaces;
 use retention::{Ages, Retention};
 
@@ -145,49 +150,6 @@ impl Engine {
             now: Timestamp::default(),
             ledger: Ledger::default(),
         }
-    }
-
-    /// An engine that goes on from what a store kept: clusters and linkages as they were; index,
-    /// neighbourhoods and `g` computed anew, so every face is stale. n inserts and searches, n rows of RE.
-    pub fn restore(
-        settings: &EngineSettings,
-        model: Arc<dyn FaceTransformer>,
-        restored: Restored,
-    ) -> Result<Engine, EngineError> {
-        let mut engine = Engine::new(settings, model);
-        let Restored { faces, linkages, clusters, constraints, counters } = restored;
-        engine.arrival = counters.arrival;
-        let mut nodes: BTreeMap<Arrival, NodeId> = BTreeMap::new();
-        let mut homes = Vec::with_capacity(faces.len());
-        for changes::RestoredFace { node, record, embedding } in faces {
-            nodes.insert(record.arrival, node);
-            // Time goes on from the latest that is known: stale faces count from it, not from 1970.
-            engine.now = engine.now.max(record.arrived_at);
-            homes.push(Home { node, home: record.home, home_version: record.home_version });
-            engine.faces.add_at(node, NewFace { embedding: &embedding, known: known(record) });
-            engine.ages.add(node, &engine.faces);
-            engine.ledger.arriving.insert(node);
-        }
-        let kept = |kept: KeptLinkages| {
-            // Candidates that were erased or replaced are found by nobody.
-            let linkages = kept.linkages.iter().filter_map(|linkage| {
-                Some(Linkage { candidate: *nodes.get(&linkage.candidate)?, probability: linkage.probability })
-            });
-            Scored { node: kept.node, linkages: linkages.collect() }
-        };
-        let linkages = linkages.into_iter().map(kept).collect();
-        let book = Book::restore(clusters, homes.into_iter(), &counters);
-        let restored = RestoredClusters { book, linkages, constraints };
-        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, restored);
-
-        engine.admit(&mut ());
-        let all: Vec<NodeId> = engine.faces.live().collect();
-        encode::encode(engine.model.as_ref(), &engine.graph, &mut engine.faces, &all)?;
-        for node in all {
-            engine.stale.mark(node, 0.0, false, engine.now);
-        }
-        engine.ledger = Ledger::default();
-        Ok(engine)
     }
 
     /// Applies a batch and says all that it changed. After an error the engine is not to be used any more.
@@ -326,11 +288,6 @@ impl Engine {
     pub fn stale_since(&self) -> Option<Timestamp> {
         self.stale.oldest()
     }
-}
-
-fn known(record: FaceRecord) -> Known {
-    let FaceRecord { id, arrival, frame_id, quality, captured_at, arrived_at, place, .. } = record;
-    Known { id, arrival, frame: frame_id, quality, captured_at, arrived_at, place }
 }
 
 #[cfg(test)]

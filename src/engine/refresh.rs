@@ -107,6 +107,12 @@ impl StaleFaces {
         Some(staleness)
     }
 
+    /// All of them, in order of node.
+    pub fn all(&self) -> Vec<Stale> {
+        let entries = (0..).map(NodeId).zip(&self.entries);
+        entries.filter_map(|(node, entry)| entry.map(|staleness| Stale { node, staleness })).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.depth
     }

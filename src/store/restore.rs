@@ -40,6 +40,7 @@ impl Store {
             clusters: clusters.into_iter().map(|(_, cluster)| cluster).collect(),
             constraints: self.constraints(name)?,
             counters: record.counters,
+            since: None,
         };
         let nodes = self.space.scan::<NodeId>(&keys::nodes(name))?;
         check(name, &restored, &nodes).map_err(|what| self.damaged(&format!("{what} of collection {name}")))?;

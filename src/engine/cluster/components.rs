@@ -197,6 +197,11 @@ impl Components {
         &self.components[id.0 as usize]
     }
 
+    /// By number; empty where there is none of it.
+    pub fn all(&self) -> &[Component] {
+        &self.components
+    }
+
     fn get_mut(&mut self, id: ComponentId) -> &mut Component {
         &mut self.components[id.0 as usize]
     }

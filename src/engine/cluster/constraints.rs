@@ -69,6 +69,11 @@ impl Constraints {
         restored
     }
 
+    /// Every word, in order of face_id.
+    pub fn words(&self) -> impl Iterator<Item = &Constraint> {
+        self.words.values()
+    }
+
     /// Takes a word, unless it contradicts an earlier one or a frame.
     pub fn give(&mut self, constraint: Constraint, faces: &Faces) -> Result<Given, Rejection> {
         let known = |id: &FaceId| {

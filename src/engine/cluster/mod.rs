@@ -22,12 +22,14 @@ mod reconcile;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
 
 use super::changes::{Constraint, ConstraintKind};
 use super::event::Cause;
 use super::faces::Faces;
 use super::link::Scored;
 use super::merging::{self, Item, Pair, Together, Weight};
+use super::snapshot::{AsComputed, UNSETTLED};
 use crate::face::{FaceId, NodeId, Place};
 use crate::model::artefact::Merging;
 use crate::rejection::Rejection;
@@ -53,6 +55,8 @@ pub struct RestoredClusters {
     pub book: Book,
     pub linkages: Vec<Scored>,
     pub constraints: Vec<Constraint>,
+    /// What is known of whether the clusters are what the merging rule gives.
+    pub as_computed: Option<AsComputed>,
 }
 
 /// What the step may do in a batch.
@@ -120,14 +124,42 @@ impl Clusters {
                 clusters.components.part(first);
             }
         }
-        // They are as they were computed, up to what hysteresis held or was owed: to find that out
-        // costs as much as computing, which is done when the collection settles.
+        // They are as they were computed, up to what hysteresis held or was owed. Where no snapshot tells,
+        // finding that out costs as much as computing, which is done when the collection settles.
+        let rules = clusters.rules();
+        let as_computed = restored.as_computed.filter(|as_computed| as_computed.rules == rules);
         for id in clusters.components.take_changed() {
-            let may_be_held = clusters.components.get(id).members.len() > 1;
+            let members = &clusters.components.get(id).members;
+            let cluster_of = |node: NodeId| restored.book.cluster_of(node);
+            let is_computed = as_computed.as_ref().is_some_and(|then| then.holds(members, cluster_of));
+            let may_be_held = members.len() > 1 && !is_computed;
             clusters.components.computed(id, may_be_held);
         }
         clusters.book = restored.book;
         clusters
+    }
+
+    /// Stands for all that the clusters of a component go by beside its faces and linkages.
+    pub fn rules(&self) -> [u8; 32] {
+        let mut sha = Sha256::new();
+        let ClusterSettings { merging, quality_floor, max_component: _ } = &self.settings;
+        sha.update(format!("{merging:?} {}", quality_floor.to_bits()));
+        for Constraint { kind, a, b, .. } in self.constraints.words() {
+            let (a, b) = (a.as_str(), b.as_str());
+            sha.update(format!("{kind:?} {} {a} {} {b}", a.len(), b.len()));
+        }
+        sha.finalize().into()
+    }
+
+    /// Of each node, the number of its component, where its clusters are what the merging rule gives.
+    pub fn settled_components(&self, slots: usize) -> Vec<u32> {
+        let mut settled = vec![UNSETTLED; slots];
+        for (number, component) in (0..).zip(self.components.all()) {
+            if !component.owed && !component.held {
+                component.members.iter().for_each(|member| settled[member.index()] = number);
+            }
+        }
+        settled
     }
 
     /// Makes room for nodes up to `slots`.

@@ -15,6 +15,10 @@ impl Index for Exact {
         new.iter().for_each(|&node| self.members.insert(node));
     }
 
+    fn adopt(&mut self, faces: &[NodeId]) {
+        faces.iter().for_each(|&node| self.members.insert(node));
+    }
+
     fn remove(&mut self, node: NodeId) {
         self.members.remove(node);
     }

@@ -131,6 +131,11 @@ impl Index for Growing {
         self.build(faces, PACE * new.len());
     }
 
+    fn adopt(&mut self, faces: &[NodeId]) {
+        faces.iter().for_each(|&node| self.members.insert(node));
+        self.take_stock();
+    }
+
     fn remove(&mut self, node: NodeId) {
         self.members.remove(node);
         self.graphs().for_each(|graph| graph.remove(node));

@@ -65,6 +65,11 @@ pub trait Index: Send + Sync {
     /// removed, for another face or another embedding.
     fn insert(&mut self, faces: &Faces, new: &[NodeId]);
 
+    /// Takes in faces as [`Index::insert`] does, but at once, for who goes on from a snapshot: what has to
+    /// be built for them is built by [`Index::maintain`] and by those who come. Until then searches
+    /// compare with everyone. Called when the index is empty.
+    fn adopt(&mut self, faces: &[NodeId]);
+
     /// From now on no search meets `node`. It does not matter whether `faces` still holds it.
     fn remove(&mut self, node: NodeId);
 

@@ -17,7 +17,10 @@ struct Turn {
     requests: Vec<Request>,
     refresh_budget: usize,
     idle: bool,
-    restarts: bool,
+    /// Cuts a snapshot before it.
+    cuts: bool,
+    /// Restarts before it, from a snapshot of that age; more than there are: without one.
+    restarts: Option<usize>,
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -31,10 +34,16 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
-    let turn =
-        (prop::collection::vec(any_request(), 0..14), 0..8usize, prop::bool::weighted(0.3), prop::bool::weighted(0.25));
-    let turn =
-        turn.prop_map(|(requests, refresh_budget, idle, restarts)| Turn { requests, refresh_budget, idle, restarts });
+    let requests = prop::collection::vec(any_request(), 0..14);
+    let restarts = prop::option::weighted(0.25, 0..4usize);
+    let turn = (requests, 0..8usize, prop::bool::weighted(0.3), prop::bool::weighted(0.3), restarts);
+    let turn = turn.prop_map(|(requests, refresh_budget, idle, cuts, restarts)| Turn {
+        requests,
+        refresh_budget,
+        idle,
+        cuts,
+        restarts,
+    });
     prop::collection::vec(turn, 1..16)
 }
 
@@ -119,10 +128,19 @@ proptest! {
         settings.retention.max_faces = max_faces;
         let mut engine = Engine::new(&settings, Arc::new(Mean));
         let (mut reader, mut kept, mut words) = (Reader::default(), Kept::default(), Words::default());
-        for Turn { requests, refresh_budget, idle, restarts } in turns {
-            if restarts {
-                engine = Engine::restore(&settings, Arc::new(Mean), kept.restored()).unwrap();
+        let mut snapshots = Vec::new();
+        for Turn { requests, refresh_budget, idle, cuts, restarts } in turns {
+            if cuts {
+                snapshots.push(kept.cut(&engine));
+            }
+            if let Some(age) = restarts {
+                let restored = kept.restored_from(snapshots.iter().rev().nth(age));
+                engine = Engine::restore(&settings, Arc::new(Mean), restored).unwrap();
                 reader.agrees_with(&engine);
+                if engine.is_settled() {
+                    prop_assert_eq!(partition(&engine), pure(&engine, &settings, &words));
+                    check_fresh(&mut engine);
+                }
             }
             let batch = Batch { requests, refresh_budget, idle, now: Timestamp(1) };
             let changes = engine.apply(batch, &mut ()).unwrap();
