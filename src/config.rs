@@ -86,6 +86,9 @@ pub struct Kafka {
 pub struct State {
     /// Folder of the state. One facetd at a time.
     pub dir: PathBuf,
+    /// How often what is derived of a collection that changed is written, for a fast restart; "0s": never, nor at a stop.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -53,6 +53,13 @@ pub struct Metrics {
     pub store_dead_vectors_ratio: Gauge,
     pub store_compactions: IntCounter,
     pub store_suppressed_ids: IntGauge,
+    pub snapshot_last_success: Gauge,
+    pub snapshot_bytes: IntGauge,
+    pub snapshot_seconds: Histogram,
+    pub snapshot_pause_seconds: Histogram,
+    pub snapshot_failures: IntCounter,
+    pub snapshot_restored_faces: IntGauge,
+    pub snapshot_rebuilt_faces: IntGauge,
     pub published: IntCounterVec,
     pub publish_failures: IntCounter,
     pub outbox_entries: IntGauge,
@@ -79,6 +86,11 @@ impl Metrics {
             "Faces run through the linkage predictor: arrivals, and stale faces that were refreshed. The rate of why=\"refresh\" \
              is refreshes a second, its part of the sum the share of work that convergence costs",
             "why",
+        );
+        let snapshot_faces = new.gauges(
+            "facetd_snapshot_restored_faces",
+            "Faces this daemon started with: taken from a snapshot, or searched for and encoded anew (rebuilt)",
+            "how",
         );
         let metrics = Metrics {
             source_records: new.counter("facetd_source_records_total", "Records read from the input topic"),
@@ -189,6 +201,30 @@ impl Metrics {
                 "facetd_store_suppressed_ids",
                 "Erased face_ids that may not come back; `facetd allow` lets one",
             ),
+            snapshot_last_success: new.level(
+                "facetd_snapshot_last_success_timestamp_seconds",
+                "When the last snapshot was written, in seconds since 1970; 0: none yet. One older than state.snapshot_interval \
+                 while faces come means a slower restart",
+            ),
+            snapshot_bytes: new.gauge("facetd_snapshot_bytes", "Size of all snapshots on disk"),
+            snapshot_seconds: new.histogram(
+                "facetd_snapshot_seconds",
+                "Time from cutting a snapshot to having it on disk, in the background",
+                0.005,
+                14,
+            ),
+            snapshot_pause_seconds: new.histogram(
+                "facetd_snapshot_pause_seconds",
+                "Time the engine stood still while what a snapshot holds was copied",
+                0.0005,
+                14,
+            ),
+            snapshot_failures: new.counter(
+                "facetd_snapshot_failures_total",
+                "Snapshots that could not be written; the log says why, and the next interval tries again",
+            ),
+            snapshot_restored_faces: snapshot_faces.with_label_values(&["snapshot"]),
+            snapshot_rebuilt_faces: snapshot_faces.with_label_values(&["rebuilt"]),
             published: new.counters("facetd_publish_records_total", "Records Kafka has acknowledged, by topic", "topic"),
             publish_failures: new.counter(
                 "facetd_publish_failures_total",

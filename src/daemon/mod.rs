@@ -14,6 +14,7 @@ mod room;
 pub mod settings;
 pub mod shard;
 pub mod sharding;
+mod snapshots;
 mod sorting;
 
 use std::net::SocketAddr;

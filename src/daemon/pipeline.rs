@@ -21,6 +21,9 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How long no record may come before the moment counts as a quiet one.
 const QUIET: Duration = Duration::from_millis(10);
 
+/// How long a stop may take to write snapshots: with the publisher's last entries, written meanwhile,
+/// it stays within the 10 seconds that a stop may take.
+const LAST_SNAPSHOTS: Duration = Duration::from_secs(4);
 /// Entries the outbox may hold before no more are added: a slow stage slows the one before it.
 const MOST_UNPUBLISHED: i64 = 100_000;
 
@@ -45,8 +48,15 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Applies batches until a stop is asked for or there is no more input. A stop finishes the
-    /// batch at hand; what is still queued is in Kafka and is read again at the next start.
+    /// batch at hand; what is still queued is in Kafka and is read again at the next start. Last,
+    /// snapshots are cut, so that this start is a fast one.
     pub fn run(&mut self, shutdown: &Shutdown) -> Result<(), ShardError> {
+        self.take_batches(shutdown)?;
+        self.shard.cut_snapshots(LAST_SNAPSHOTS);
+        Ok(())
+    }
+
+    fn take_batches(&mut self, shutdown: &Shutdown) -> Result<(), ShardError> {
         self.lag.positions(self.shard.positions());
         // Something may be left to do from before.
         let mut busy = true;

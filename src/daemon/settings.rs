@@ -1,5 +1,7 @@
 //! What the configuration and the model say, as the shard and its engines need it.
 
+use std::time::Duration;
+
 use super::sharding::Sharding;
 use crate::config::{Collections, Config, Index};
 use crate::engine::EngineSettings;
@@ -22,6 +24,8 @@ pub struct ShardSettings {
     max_component: usize,
     pub collections: Collections,
     pub sharding: Sharding,
+    /// How often snapshots are cut; none: never.
+    pub snapshot_interval: Option<Duration>,
 }
 
 impl ShardSettings {
@@ -44,6 +48,7 @@ impl ShardSettings {
             max_component: engine.max_component,
             collections: config.collections.clone(),
             sharding: Sharding::new(&config.kafka),
+            snapshot_interval: Some(config.state.snapshot_interval).filter(|interval| !interval.is_zero()),
         }
     }
 

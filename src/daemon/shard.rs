@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::gauges::Gauges;
 use super::sharding::Sharding;
+use super::snapshots::SnapshotCutter;
 use super::sorting::{Requests, Sorted, Sorting};
 use crate::config::Kafka;
 use crate::engine::changes::{Batch, Changes, Outcome, Request};
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::FaceTransformer;
 use crate::publish::Reconciliation;
 use crate::source::{FaceRejected, Intake};
-use crate::store::{CollectionCommit, Commit, FaceKey, Incarnation, Outbox, Store, StoreError};
+use crate::store::{CollectionCommit, Commit, FaceKey, Incarnation, Outbox, Resumed, SnapshotUsed, Store, StoreError};
 use crate::view::{Home, View};
 
 pub use super::settings::ShardSettings;
@@ -59,6 +60,7 @@ pub struct Shard {
     view: Arc<View>,
     metrics: Arc<Metrics>,
     gauges: Gauges,
+    snapshots: SnapshotCutter,
 }
 
 /// What is asked of one collection in a batch.
@@ -108,13 +110,15 @@ impl Shard {
         metrics: Arc<Metrics>,
     ) -> Result<Shard, ShardError> {
         let mut engines = BTreeMap::new();
+        let mut snapshots = SnapshotCutter::new(settings.snapshot_interval, store.snapshots(), metrics.clone());
+        let there = store.snapshots().names()?;
         for name in names {
             let started = Instant::now();
             // One after the other, so that no two are in memory twice.
-            let restored = store.restored(&name)?;
+            let Resumed { restored, snapshot } = store.resumed(&name, &there)?;
             let engine = Engine::restore(&settings.engine(&name), model.clone(), restored)?;
-            let seconds = started.elapsed().as_secs_f64();
-            tracing::info!(collection = %name, faces = engine.len(), seconds, "restored");
+            tell_of(&name, &engine, snapshot, started.elapsed(), &metrics);
+            snapshots.restored(&name, snapshot);
             show(&view, &name, &engine);
             engines.insert(name, engine);
         }
@@ -129,6 +133,7 @@ impl Shard {
             turn: None,
             view,
             gauges: Gauges::new(metrics.clone()),
+            snapshots,
             metrics,
         };
         shard.gauges.show(&shard.engines, &shard.store, Timestamp::default());
@@ -264,6 +269,7 @@ impl Shard {
     pub fn idle(&mut self, now: Timestamp) -> Result<bool, ShardError> {
         let Some(collection) = self.unsettled(now).into_iter().next() else {
             self.gauges.show_now_and_then(&self.engines, &self.store, now);
+            self.snapshots.go_on(&self.engines, &self.store);
             return Ok(false);
         };
         self.turn = Some(collection.clone());
@@ -313,7 +319,36 @@ impl Shard {
             tracing::info!(%collection, "compacted the vector file");
         }
         self.gauges.show_now_and_then(&self.engines, &self.store, commit.now);
+        commit.collections.iter().for_each(|commit| self.snapshots.committed(commit));
+        self.snapshots.go_on(&self.engines, &self.store);
         Ok(())
+    }
+
+    /// Writes what a restart would have to derive anew, as far as `limit` allows. To be called last.
+    pub fn cut_snapshots(&mut self, limit: Duration) {
+        self.snapshots.finish(&self.engines, &self.store, limit);
+    }
+}
+
+/// Tells how a collection was restored.
+fn tell_of(
+    collection: &CollectionName,
+    engine: &Engine,
+    snapshot: Option<SnapshotUsed>,
+    took: Duration,
+    metrics: &Metrics,
+) {
+    let (faces, stale, seconds) = (engine.len(), engine.stale(), took.as_secs_f64());
+    match snapshot {
+        Some(SnapshotUsed { sequence, tail, .. }) => {
+            metrics.snapshot_restored_faces.add((faces - tail) as i64);
+            metrics.snapshot_rebuilt_faces.add(tail as i64);
+            tracing::info!(%collection, faces, snapshot = sequence, tail, stale, seconds, "restored");
+        }
+        None => {
+            metrics.snapshot_rebuilt_faces.add(faces as i64);
+            tracing::info!(%collection, faces, snapshot = "none", stale, seconds, "restored");
+        }
     }
 }
 

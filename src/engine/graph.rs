@@ -71,7 +71,7 @@ impl List {
 /// The neighbours kept of a face.
 fn capacity(hop1: usize) -> usize {
     let reserve = (hop1 / 2).max(4);
-    hop1 + reserve
+    hop1.saturating_add(reserve)
 }
 
 /// Neighbourhoods with their reserve, flat, by node: see [`Graph`].

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::keys;
 use super::outbox::{Entry, Forgotten, Pending, Published};
-use super::records::CollectionRecord;
+use super::records::{CollectionRecord, LinkagesRecord};
 use super::space::Batch;
 use super::suppressed::{FaceKey, KeyedHash};
 use super::{Model, Store, StoreError};
@@ -67,6 +67,8 @@ impl Store {
             self.identity = self.identity.with_model(self.directory.path(), model)?;
             batch.put(keys::identity(), &self.identity);
         }
+        let commit_sequence = self.commit_sequence + 1;
+        batch.put(keys::commit_sequence(), &commit_sequence);
         let mut entries = Vec::new();
         if let Some(incarnation) = &commit.incarnation {
             entries = self.begin_incarnation(incarnation, &mut batch)?;
@@ -79,7 +81,7 @@ impl Store {
         let records = self.append_all(&changed)?;
         failpoint::reached("store::appended");
         for (CollectionCommit { collection, changes }, record) in changed.into_iter().zip(records) {
-            put_changes(&mut batch, collection, changes);
+            put_changes(&mut batch, collection, changes, commit_sequence);
             batch.put(keys::collection(collection), &record);
             self.collections.insert(collection.clone(), record);
             entries.extend(changes.events.iter().map(|event| Entry::Event {
@@ -112,6 +114,11 @@ impl Store {
 
         self.space.apply(batch)?;
         failpoint::reached("store::flushed");
+        self.commit_sequence = commit_sequence;
+        if commit.model.is_some() || commit.incarnation.is_some() {
+            // They are of the model or the state before.
+            self.snapshots().remove_where(|_| true)?;
+        }
         allow.into_iter().for_each(|hash| self.suppressed.remove(hash));
         suppress.into_iter().for_each(|hash| self.suppressed.insert(hash));
         if let Some(incarnation) = &commit.incarnation {
@@ -195,7 +202,7 @@ impl Store {
 }
 
 /// Within a batch the last write to a key counts. What is gone goes last: it is gone whatever else is said of it.
-fn put_changes(batch: &mut Batch, collection: &CollectionName, changes: &Changes) {
+fn put_changes(batch: &mut Batch, collection: &CollectionName, changes: &Changes, written_at: u64) {
     // Of a node that was given again the linkages are those of another face.
     for vector in &changes.vectors {
         batch.remove(keys::linkages(collection, vector.node));
@@ -207,7 +214,8 @@ fn put_changes(batch: &mut Batch, collection: &CollectionName, changes: &Changes
     for kept in &changes.linkages {
         // All of them, although DESIGN.md's table of the state speaks of a floor: the evidence of two
         // clusters counts every candidate pair between them, and one that is missing would raise it.
-        batch.put(keys::linkages(collection, kept.node), &kept.linkages);
+        let record = LinkagesRecord { written_at, linkages: kept.linkages.clone() };
+        batch.put(keys::linkages(collection, kept.node), &record);
     }
     for cluster in &changes.clusters {
         batch.put(keys::cluster(collection, cluster.id), cluster);

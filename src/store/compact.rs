@@ -9,16 +9,18 @@
 //! sled keeps what was overwritten in its free space, which only [`rewrite`] clears. That needs the
 //! daemon stopped: [`Store::compact_all`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::directory::{Directory, VectorFileName};
 use super::keys;
 use super::records::CollectionRecord;
 use super::rewrite;
+use super::snapshots::{Found, SnapshotName};
 use super::space::Batch;
 use super::vectors::record_bytes;
 use super::{Store, StoreError};
+use crate::engine::changes::FaceRecord;
 use crate::face::{CollectionName, NodeId};
 use crate::failpoint;
 
@@ -122,9 +124,33 @@ impl Store {
         let names: Vec<CollectionName> = store.collections().cloned().collect();
         for name in names {
             store.compact(&name)?;
+            store.compact_snapshots(&name)?;
         }
         let directory = store.rewrite_sled()?;
         Ok(Compacted { bytes_before, bytes_after: directory.size()? })
+    }
+
+    /// Leaves of a collection's snapshots one, without whoever is gone; none, if none can be used or written.
+    fn compact_snapshots(&self, collection: &CollectionName) -> Result<(), StoreError> {
+        let snapshots = self.snapshots();
+        let found = snapshots.newest(collection, &snapshots.names()?, self.commit_sequence);
+        let mut kept = None;
+        if let Some(Found { sequence, mut snapshot }) = found {
+            let mut arrivals = HashMap::new();
+            for (key, record) in self.space.scan::<FaceRecord>(&keys::faces(collection))? {
+                let node = keys::node_in(&key).ok_or_else(|| self.damaged("the key of a face"))?;
+                arrivals.insert(node, record.arrival);
+            }
+            kept = match snapshot.retain(|node, arrival| arrivals.get(&node) == Some(&arrival)) {
+                0 => Some(sequence),
+                _ => {
+                    let name = SnapshotName { collection: collection.clone(), sequence };
+                    let written = snapshots.write(&name, &snapshot, None, &|| false);
+                    written.inspect_err(|error| tracing::warn!(%error, "a snapshot is lost")).ok().map(|_| sequence)
+                }
+            };
+        }
+        snapshots.remove_where(|name| name.collection == *collection && Some(name.sequence) != kept)
     }
 
     /// Writes sled anew and gives the directory back, closed but for its lock.

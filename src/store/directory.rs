@@ -75,6 +75,10 @@ impl Directory {
         self.path.join("sled.old")
     }
 
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     pub fn vectors(&self, collection: &CollectionName, generation: u64) -> PathBuf {
         self.path.join(VECTORS).join(format!("{collection}.{generation}.vectors"))
     }

@@ -21,6 +21,10 @@ pub fn published() -> Key {
     b"!published".to_vec()
 }
 
+pub fn commit_sequence() -> Key {
+    b"!commit-sequence".to_vec()
+}
+
 pub fn outbox(sequence: u64) -> Key {
     [b"o", &sequence.to_be_bytes()[..]].concat()
 }

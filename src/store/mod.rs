@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/LOCK                                    held while a facetd uses the directory
 //! DIR/vectors/COLLECTION.GENERATION.vectors   embeddings, append-only, fixed records
+//! DIR/snapshots/COLLECTION.SEQUENCE.snapshot  what an engine derived, see snapshots.rs
 //! DIR/sled/                                   everything else: one tree, keys in keys.rs, records in records.rs
 //! DIR/sled.new, DIR/sled.old                  there only while sled is rewritten
 //! ```
@@ -22,6 +23,7 @@ pub mod outbox;
 mod records;
 mod restore;
 mod rewrite;
+mod snapshots;
 mod space;
 mod suppressed;
 mod vectors;
@@ -38,7 +40,8 @@ use directory::Directory;
 pub use error::StoreError;
 pub use outbox::{Claim, Durable, Entry, Forgotten, Outbox, Published, StateTopic};
 use records::{CollectionRecord, Format, Identity};
-pub use restore::Contents;
+pub use restore::{Contents, Resumed, SnapshotUsed};
+pub use snapshots::{SnapshotName, Snapshots, Unusable};
 use space::{Batch, Space};
 pub use suppressed::FaceKey;
 use suppressed::Suppressed;
@@ -59,6 +62,8 @@ pub struct Store {
     space: Space,
     identity: Identity,
     collections: HashMap<CollectionName, CollectionRecord>,
+    /// How many commits there were.
+    commit_sequence: u64,
     suppressed: Suppressed,
     outbox: Outbox,
     /// Last, so that it is let go last: it holds the lock.
@@ -117,6 +122,7 @@ impl Store {
             outbox: Outbox::new(space.clone(), durable),
             suppressed: Suppressed::new(identity.suppression_key.clone(), hashes),
             collections: HashMap::new(),
+            commit_sequence: space.get::<u64>(&keys::commit_sequence())?.unwrap_or(0),
             space,
             identity,
             directory,
@@ -127,12 +133,28 @@ impl Store {
             store.collections.insert(name, record);
         }
         store.remove_orphans()?;
+        let there = |name: &CollectionName| store.collections.contains_key(name);
+        store.snapshots().clear_up(there, store.commit_sequence)?;
         Ok(store)
     }
 
     /// The identity of this state: part of every event's id.
     pub fn state_uuid(&self) -> &str {
         &self.identity.state_uuid
+    }
+
+    /// The number of the last commit.
+    pub fn commit_sequence(&self) -> u64 {
+        self.commit_sequence
+    }
+
+    /// A handle on its snapshots, for another thread.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots {
+            folder: self.directory.snapshots(),
+            state_uuid: self.identity.state_uuid.clone(),
+            model: self.identity.model.clone(),
+        }
     }
 
     /// How wide its embeddings are.

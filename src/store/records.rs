@@ -1,4 +1,4 @@
-//! What sled holds, record by record. Faces, linkages, clusters, constraints and outbox entries
+//! What sled holds, record by record. Faces, clusters, constraints and outbox entries
 //! are written as the engine and the outbox define them.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::suppressed::SuppressionKey;
 use super::{FORMAT, Model, StoreError};
-use crate::engine::changes::Counters;
+use crate::engine::changes::{Counters, KeptLinkage};
 
 /// The format a state is written in: how every identity of every format begins.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -73,6 +73,14 @@ impl Identity {
         }
         Ok(Identity { model: model.fingerprint.clone(), ..self.clone() })
     }
+}
+
+/// The linkages of a face.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkagesRecord {
+    /// The commit that wrote them: a snapshot that was cut before knows nothing of what they came from.
+    pub written_at: u64,
+    pub linkages: Vec<KeptLinkage>,
 }
 
 /// How far a collection has come.

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::keys::{self, Key};
-use super::records::CollectionRecord;
+use super::records::{CollectionRecord, LinkagesRecord};
+use super::snapshots::{Found, SnapshotName};
 use super::{Store, StoreError};
-use crate::engine::changes::{Counters, FaceRecord, KeptLinkage, KeptLinkages, Restored, RestoredFace};
+use crate::engine::changes::{Counters, FaceRecord, KeptLinkages, Restored, RestoredFace};
 use crate::engine::event::Cluster;
+use crate::engine::snapshot::Since;
 use crate::face::{ClusterId, CollectionName, NodeId, Partition, Position};
 
 /// What was found in a state directory.
@@ -18,6 +20,24 @@ pub struct Contents {
     pub collections: BTreeMap<CollectionName, Restored>,
     /// How far each partition of the input is applied.
     pub positions: BTreeMap<Partition, Position>,
+}
+
+/// What the engine of a collection goes on from.
+#[derive(Debug)]
+pub struct Resumed {
+    pub restored: Restored,
+    pub snapshot: Option<SnapshotUsed>,
+}
+
+/// The snapshot that an engine goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotUsed {
+    /// The commit after which it was cut.
+    pub sequence: u64,
+    /// Faces that came since.
+    pub tail: usize,
+    /// Nothing has happened since.
+    pub is_current: bool,
 }
 
 impl Store {
@@ -30,13 +50,33 @@ impl Store {
         Ok(contents)
     }
 
+    /// Reads what the engine of one collection goes on from, with the newest of `snapshots` that can be used.
+    pub fn resumed(&self, name: &CollectionName, snapshots: &[SnapshotName]) -> Result<Resumed, StoreError> {
+        let found = self.snapshots().newest(name, snapshots, self.commit_sequence);
+        let sequence = found.as_ref().map_or(u64::MAX, |found| found.sequence);
+        let (mut restored, rescored) = self.read_collection(name, sequence)?;
+        let Some(Found { sequence, snapshot }) = found else { return Ok(Resumed { restored, snapshot: None }) };
+        let is_new = |face: &&RestoredFace| snapshot.arrival(face.node) != Some(face.record.arrival);
+        let tail = restored.faces.iter().filter(is_new).count();
+        let is_current = tail == 0 && rescored.is_empty() && snapshot.faces() == restored.faces.len();
+        let used = SnapshotUsed { sequence, tail, is_current };
+        restored.since = Some(Since { snapshot, rescored });
+        Ok(Resumed { restored, snapshot: Some(used) })
+    }
+
     /// Reads what the engine of one collection goes on from: nothing, when there is no such collection.
     pub fn restored(&self, name: &CollectionName) -> Result<Restored, StoreError> {
-        let Some(record) = self.collections.get(name) else { return Ok(Restored::default()) };
+        Ok(self.read_collection(name, u64::MAX)?.0)
+    }
+
+    /// Also the faces whose linkages were written after commit `after`.
+    fn read_collection(&self, name: &CollectionName, after: u64) -> Result<(Restored, Vec<NodeId>), StoreError> {
+        let Some(record) = self.collections.get(name) else { return Ok(Default::default()) };
+        let (linkages, rescored) = self.restored_linkages(name, after)?;
         let clusters = self.space.scan::<Cluster>(&keys::clusters(name))?;
         let restored = Restored {
             faces: self.restored_faces(name, record)?,
-            linkages: self.restored_linkages(name)?,
+            linkages,
             clusters: clusters.into_iter().map(|(_, cluster)| cluster).collect(),
             constraints: self.constraints(name)?,
             counters: record.counters,
@@ -44,7 +84,7 @@ impl Store {
         };
         let nodes = self.space.scan::<NodeId>(&keys::nodes(name))?;
         check(name, &restored, &nodes).map_err(|what| self.damaged(&format!("{what} of collection {name}")))?;
-        Ok(restored)
+        Ok((restored, rescored))
     }
 
     fn restored_faces(
@@ -68,12 +108,19 @@ impl Store {
         restored.collect()
     }
 
-    fn restored_linkages(&self, name: &CollectionName) -> Result<Vec<KeptLinkages>, StoreError> {
-        let linkages = self.space.scan::<Vec<KeptLinkage>>(&keys::all_linkages(name))?;
-        let named = linkages
-            .into_iter()
-            .filter_map(|(key, linkages)| keys::node_in(&key).map(|node| KeptLinkages { node, linkages }));
-        Ok(named.collect())
+    fn restored_linkages(
+        &self,
+        name: &CollectionName,
+        after: u64,
+    ) -> Result<(Vec<KeptLinkages>, Vec<NodeId>), StoreError> {
+        let records = self.space.scan::<LinkagesRecord>(&keys::all_linkages(name))?;
+        let mut rescored = Vec::new();
+        let named = records.into_iter().filter_map(|(key, LinkagesRecord { written_at, linkages })| {
+            let node = keys::node_in(&key)?;
+            rescored.extend((written_at > after).then_some(node));
+            Some(KeptLinkages { node, linkages })
+        });
+        Ok((named.collect(), rescored))
     }
 }
 

@@ -6,6 +6,7 @@ mod compacts;
 mod erases;
 mod model;
 mod restores;
+mod snapshots;
 
 use std::path::Path;
 
