@@ -57,17 +57,26 @@ impl FaceTransformer for Mean {
 
 /// A state directory, and the settings its shard has.
 pub struct Rig {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     settings: ShardSettings,
 }
 
 impl Rig {
     /// The shipped configuration with `more` of it, as TOML.
     pub fn new(more: &str) -> Rig {
+        Rig::in_folder(Arc::new(tempfile::tempdir().unwrap()), more)
+    }
+
+    /// The same state with another configuration.
+    pub fn with(&self, more: &str) -> Rig {
+        Rig::in_folder(self.folder.clone(), more)
+    }
+
+    fn in_folder(folder: Arc<tempfile::TempDir>, more: &str) -> Rig {
         let config = Config::parse(more, std::iter::empty()).unwrap();
         let artefact = Artefact::open(&project().join("tests/fixtures/model")).unwrap();
         assert_eq!(artefact.shape, SHAPE);
-        Rig { folder: tempfile::tempdir().unwrap(), settings: ShardSettings::new(&config, &artefact) }
+        Rig { folder, settings: ShardSettings::new(&config, &artefact) }
     }
 
     pub fn state(&self) -> PathBuf {
