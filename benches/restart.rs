@@ -6,6 +6,7 @@
 //!
 //! Prints the pause of a cut and what it takes to write, then each part of a restart alone, then the whole as
 //! the daemon does it: settled, after TAIL more faces (256), and, with REBUILD=1, without a snapshot.
+//! Beside each time, the processor's: on a machine that is busy with other work it is the one to read.
 //! Files are read from the page cache: where the machine was restarted too, the disk's own time comes on top.
 
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ fn main() {
     let mut shard = bench.open();
     let faces: Vec<Intake> = (0..tail).map(|row| face(row, people.embedding(row as u64))).collect();
     let (_, seconds) = timed(|| shard.apply(faces, Timestamp(1)).unwrap());
-    println!("  ({tail} more faces applied in {seconds:.2} s)");
+    println!("  ({tail} more faces applied in {seconds})");
     drop(shard);
     whole(&bench, &format!("{tail} faces came since"));
     if number("REBUILD", 0) == 1 {
@@ -275,40 +276,66 @@ fn cut(bench: &Bench) {
     let snapshots = shard.store().snapshots();
     let name = SnapshotName { collection: bench.collection.clone(), sequence: shard.store().commit_sequence() };
     let (bytes, written) = timed(|| snapshots.write(&name, &snapshot, None, &|| false).unwrap());
-    println!("\na snapshot   pause {pause:.3} s, {:.0} MB written in {written:.2} s", megabytes(bytes.unwrap()));
+    println!(
+        "\na snapshot   pause {:.3} s, {:.0} MB written in {:.2} s",
+        pause.seconds,
+        megabytes(bytes.unwrap()),
+        written.seconds
+    );
     println!("the state    {:.0} MB", megabytes(shard.store().size_on_disk().unwrap()));
 }
 
 fn parts(bench: &Bench) {
     let name = &bench.collection;
-    println!("\neach part alone");
+    println!("\neach part alone            time  processor");
     let (store, seconds) = timed(|| Store::open(&bench.state, &bench.settings.model).unwrap());
-    println!("  sled opened          {seconds:>6.2} s");
+    println!("  sled opened          {seconds}");
     let snapshots = store.snapshots();
     let names = snapshots.names().unwrap();
     let (_, seconds) = timed(|| snapshots.newest(name, &names, store.commit_sequence()).expect("there is one"));
-    println!("  snapshot read        {seconds:>6.2} s");
+    println!("  snapshot read        {seconds}");
     let (_, seconds) = timed(|| store.restored(name).unwrap());
-    println!("  sled and vectors     {seconds:>6.2} s");
+    println!("  sled and vectors     {seconds}");
     let (resumed, seconds) = timed(|| store.resumed(name, &names).unwrap());
-    println!("  both                 {seconds:>6.2} s");
+    println!("  both                 {seconds}");
     let (engine, seconds) =
         timed(|| Engine::restore(&bench.settings.engine(name), bench.model.clone(), resumed.restored).unwrap());
-    println!("  engine               {seconds:>6.2} s");
+    println!("  engine               {seconds}");
     let (_, seconds) = timed(|| drop(engine));
-    println!("  (engine dropped      {seconds:>6.2} s)");
+    println!("  (engine dropped      {seconds})");
 }
 
 fn whole(bench: &Bench, what: &str) {
     let (shard, seconds) = timed(|| bench.open());
     let engine = shard.engine(&bench.collection).expect("it was made up");
-    println!("  {what:<24} {seconds:>6.2} s, {} faces, {} stale", engine.len(), engine.stale());
+    println!("  {what:<24} {seconds}, {} faces, {} stale", engine.len(), engine.stale());
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let started = Instant::now();
+/// How long something took.
+struct Took {
+    seconds: f64,
+    /// Of all threads together.
+    processor: f64,
+}
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:>6.2} s {:>6.2} s", self.seconds, self.processor)
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Took) {
+    let (started, before) = (Instant::now(), processor());
     let done = work();
-    (done, started.elapsed().as_secs_f64())
+    (done, Took { seconds: started.elapsed().as_secs_f64(), processor: processor() - before })
+}
+
+/// Seconds of processor time this process has used.
+fn processor() -> f64 {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let status = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = status.rsplit_once(')').expect("the name of the process ends so").1;
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS_A_SECOND
 }
 
 /// One that comes after all others.

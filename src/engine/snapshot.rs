@@ -170,3 +170,41 @@ impl AsComputed {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_are_as_computed_where_nothing_of_their_component_is_another() {
+        // Two components of two, one of one, and a face whose clusters were owed.
+        let mut snapshot = Snapshot {
+            shape: Shape { dimension: 1, hop1: 1, hop2: 1 },
+            now: Timestamp(0),
+            rules: [0; 32],
+            arrivals: (1..=6).collect(),
+            enhanced: vec![0.5; 6],
+            lists: Lists { lengths: vec![0; 6], flags: vec![0; 6], searched_at: vec![0; 6], ..Lists::default() },
+            components: vec![0, 0, 2, 2, 4, UNSETTLED],
+            clusters: vec![1, 1, 2, 3, 4, 5],
+            stale: Vec::new(),
+        };
+        let holds = |then: &AsComputed, members: &[u32], moved: Option<u32>| {
+            let members: Vec<NodeId> = members.iter().copied().map(NodeId).collect();
+            let clusters = [1, 1, 2, 3, 4, 5];
+            let cluster = |node: NodeId| Some(ClusterId(clusters[node.index()] + u64::from(moved == Some(node.0))));
+            then.holds(&members, cluster)
+        };
+        let then = AsComputed::of(&mut snapshot.clone(), &[NodeId(3)]);
+        assert!(holds(&then, &[1, 0], None) && holds(&then, &[4], None));
+        assert!(!holds(&then, &[1, 0], Some(0)), "one is in another cluster");
+        assert!(!holds(&then, &[1], None), "it was larger");
+        assert!(!holds(&then, &[0, 1, 4], None), "it was smaller");
+        assert!(!holds(&then, &[2, 3], None), "one was scored since");
+        assert!(!holds(&then, &[5], None) && !holds(&then, &[], None), "owed, and nobody");
+        assert_eq!(snapshot.retain(|node, _| node != NodeId(0)), 1);
+        let then = AsComputed::of(&mut snapshot, &[]);
+        assert!(!holds(&then, &[1], None), "somebody went from it");
+        assert!(holds(&then, &[2, 3], None));
+    }
+}

@@ -52,10 +52,12 @@ impl Store {
 
     /// Reads what the engine of one collection goes on from, with the newest of `snapshots` that can be used.
     pub fn resumed(&self, name: &CollectionName, snapshots: &[SnapshotName]) -> Result<Resumed, StoreError> {
-        let found = self.snapshots().newest(name, snapshots, self.commit_sequence);
-        let sequence = found.as_ref().map_or(u64::MAX, |found| found.sequence);
-        let (mut restored, rescored) = self.read_collection(name, sequence)?;
+        let find = || self.snapshots().newest(name, snapshots, self.commit_sequence);
+        let (found, read) = rayon::join(find, || self.read_collection(name));
+        let (mut restored, written_at) = read?;
         let Some(Found { sequence, snapshot }) = found else { return Ok(Resumed { restored, snapshot: None }) };
+        let written_after = |(kept, at): (&KeptLinkages, u64)| (at > sequence).then_some(kept.node);
+        let rescored: Vec<NodeId> = restored.linkages.iter().zip(written_at).filter_map(written_after).collect();
         let is_new = |face: &&RestoredFace| snapshot.arrival(face.node) != Some(face.record.arrival);
         let tail = restored.faces.iter().filter(is_new).count();
         let is_current = tail == 0 && rescored.is_empty() && snapshot.faces() == restored.faces.len();
@@ -66,16 +68,17 @@ impl Store {
 
     /// Reads what the engine of one collection goes on from: nothing, when there is no such collection.
     pub fn restored(&self, name: &CollectionName) -> Result<Restored, StoreError> {
-        Ok(self.read_collection(name, u64::MAX)?.0)
+        Ok(self.read_collection(name)?.0)
     }
 
-    /// Also the faces whose linkages were written after commit `after`.
-    fn read_collection(&self, name: &CollectionName, after: u64) -> Result<(Restored, Vec<NodeId>), StoreError> {
+    /// Also, for each of the linkages, the commit that wrote them.
+    fn read_collection(&self, name: &CollectionName) -> Result<(Restored, Vec<u64>), StoreError> {
         let Some(record) = self.collections.get(name) else { return Ok(Default::default()) };
-        let (linkages, rescored) = self.restored_linkages(name, after)?;
+        let (faces, linkages) = rayon::join(|| self.restored_faces(name, record), || self.restored_linkages(name));
+        let (linkages, written_at) = linkages?;
         let clusters = self.space.scan::<Cluster>(&keys::clusters(name))?;
         let restored = Restored {
-            faces: self.restored_faces(name, record)?,
+            faces: faces?,
             linkages,
             clusters: clusters.into_iter().map(|(_, cluster)| cluster).collect(),
             constraints: self.constraints(name)?,
@@ -84,7 +87,7 @@ impl Store {
         };
         let nodes = self.space.scan::<NodeId>(&keys::nodes(name))?;
         check(name, &restored, &nodes).map_err(|what| self.damaged(&format!("{what} of collection {name}")))?;
-        Ok((restored, rescored))
+        Ok((restored, written_at))
     }
 
     fn restored_faces(
@@ -108,19 +111,12 @@ impl Store {
         restored.collect()
     }
 
-    fn restored_linkages(
-        &self,
-        name: &CollectionName,
-        after: u64,
-    ) -> Result<(Vec<KeptLinkages>, Vec<NodeId>), StoreError> {
+    fn restored_linkages(&self, name: &CollectionName) -> Result<(Vec<KeptLinkages>, Vec<u64>), StoreError> {
         let records = self.space.scan::<LinkagesRecord>(&keys::all_linkages(name))?;
-        let mut rescored = Vec::new();
         let named = records.into_iter().filter_map(|(key, LinkagesRecord { written_at, linkages })| {
-            let node = keys::node_in(&key)?;
-            rescored.extend((written_at > after).then_some(node));
-            Some(KeptLinkages { node, linkages })
+            Some((KeptLinkages { node: keys::node_in(&key)?, linkages }, written_at))
         });
-        Ok((named.collect(), rescored))
+        Ok(named.unzip())
     }
 }
 

@@ -81,7 +81,7 @@ fn pure(engine: &Engine, settings: &EngineSettings, words: &Words) -> BTreeMap<F
     (0..).zip(labels).map(|(number, label)| (id(number), id(label))).collect()
 }
 
-fn check_fresh(engine: &mut Engine) {
+pub(super) fn check_fresh(engine: &mut Engine) {
     let nodes: Vec<NodeId> = engine.faces().live().collect();
     for &node in &nodes {
         let found: Vec<NodeId> = engine.graph().neighbourhood(node).iter().map(|n| n.node).collect();

@@ -1,5 +1,6 @@
 //! An engine that was stopped goes on: the same clusters, and once settled the same as if it had not stopped.
 
+use super::endures::check_fresh;
 use super::*;
 use crate::engine::changes::{FaceRecord, KeptLinkages, Restored, RestoredFace};
 use crate::engine::refresh::Stale;
@@ -230,4 +231,56 @@ proptest! {
             prop_assert!(stale.contains(&node) || scored.contains(&node), "{} is stale for no reason", node);
         }
     }
+}
+
+/// In a fan of faces, the number of each its place.
+fn on(number: usize) -> Face {
+    let angle = 0.02 * number as f32;
+    face(number, &[angle.cos(), angle.sin(), 0.0, 0.0])
+}
+
+/// A settled fan of ten, and a snapshot of it.
+fn settled_fan(settings: EngineSettings) -> Stopped {
+    let mut stopped = Stopped::new(settings);
+    let faces: Vec<Face> = (0..20).step_by(2).map(on).collect();
+    stopped.kept.keep(&apply_faces(&mut stopped.engine, &faces, 0));
+    stopped.settle();
+    stopped.take(Moment::Cuts);
+    stopped
+}
+
+/// Nothing in snapshot or store tells of a face that was there only in between, but that others were
+/// scored beside it.
+#[test]
+fn who_was_scored_beside_somebody_who_came_and_went_is_scored_again() {
+    let mut stopped = settled_fan(settings(SINGLE));
+    stopped.kept.keep(&apply_faces(&mut stopped.engine, &[on(9)], 100));
+    stopped.kept.keep(&apply(&mut stopped.engine, vec![erase(9)], 0));
+    stopped.take(Moment::Restarts { age: 0 });
+    assert!((1..10).contains(&stopped.engine.stale()), "{} of 10 are stale", stopped.engine.stale());
+    stopped.settle();
+    check_fresh(&mut stopped.engine);
+}
+
+/// A face that was replaced, and one at whose node another face is now.
+#[test]
+fn a_node_of_another_face_has_nothing_of_the_one_a_snapshot_knows() {
+    let mut stopped = settled_fan(settings(SINGLE));
+    let other = Face { id: id(4), ..on(70) };
+    stopped.kept.keep(&apply(&mut stopped.engine, vec![Request::Face(other), erase(10)], 0));
+    stopped.kept.keep(&apply_faces(&mut stopped.engine, &[on(30)], 0));
+    assert_eq!(stopped.engine.faces().slots(), 10, "the newcomer is at the node of who was erased");
+    stopped.take(Moment::Restarts { age: 0 });
+    stopped.settle();
+    check_fresh(&mut stopped.engine);
+}
+
+#[test]
+fn a_snapshot_does_not_vouch_for_clusters_of_another_rule() {
+    let mut stopped = settled_fan(settings(SINGLE));
+    stopped.take(Moment::Restarts { age: 0 });
+    assert!(stopped.engine.is_settled());
+    stopped.settings.clusters.quality_floor = 0.9;
+    stopped.take(Moment::Restarts { age: 0 });
+    assert!(stopped.engine.stale() == 0 && !stopped.engine.is_settled());
 }

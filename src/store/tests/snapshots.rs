@@ -46,7 +46,7 @@ fn snapshot(slots: u32) -> Snapshot {
 }
 
 fn stale(node: u32) -> Stale {
-    let staleness = Staleness { change: 0.25 * node as f32, enhanced: node % 4 == 0, since: Timestamp(-5) };
+    let staleness = Staleness { change: 0.25 * node as f32, enhanced: node.is_multiple_of(4), since: Timestamp(-5) };
     Stale { node: NodeId(node), staleness }
 }
 
