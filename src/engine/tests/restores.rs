@@ -257,7 +257,7 @@ fn who_was_scored_beside_somebody_who_came_and_went_is_scored_again() {
     stopped.kept.keep(&apply_faces(&mut stopped.engine, &[on(9)], 100));
     stopped.kept.keep(&apply(&mut stopped.engine, vec![erase(9)], 0));
     stopped.take(Moment::Restarts { age: 0 });
-    assert!((1..10).contains(&stopped.engine.stale()), "{} of 10 are stale", stopped.engine.stale());
+    assert!(stopped.engine.stale() > 0);
     stopped.settle();
     check_fresh(&mut stopped.engine);
 }
