@@ -16,6 +16,8 @@ use crate::kafka::{ToTheEnd, client_config, with_options};
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Records read from the end of a partition at first; without a mark among them, [`WIDER`] times as many.
 const LAST_RECORDS: i64 = 4096;
 const WIDER: i64 = 16;
@@ -67,7 +69,8 @@ impl Group {
         for partition in &self.partitions {
             asked.add_partition(&self.input, partition.0);
         }
-        let committed = self.consumer.committed_offsets(asked, ANSWER)?;
+        // A broker that has just started does not know yet which groups are its own.
+        let committed = until_answered(|| self.consumer.committed_offsets(asked.clone(), ANSWER))?;
         Ok(committed.elements().iter().filter_map(|element| element.metadata().parse().ok()).collect())
     }
 
@@ -176,6 +179,20 @@ impl Group {
         };
         self.consumer.unassign()?;
         outcome
+    }
+}
+
+/// Asks again while the brokers are finding themselves, for as long as an answer may take.
+fn until_answered<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let asked = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if asked.elapsed() < ANSWER => {
+                tracing::debug!(%error, "the brokers have no answer yet");
+                std::thread::sleep(PAUSE);
+            }
+            answer => return answer,
+        }
     }
 }
 
