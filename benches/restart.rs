@@ -26,7 +26,7 @@ use facetd::face::{
 use facetd::metrics::Metrics;
 use facetd::model::{Artefact, FaceTransformer, ModelError, Neighbourhoods, Shape};
 use facetd::source::{Content, Intake, Record};
-use facetd::store::{CollectionCommit, Commit, Model, SnapshotName, Store};
+use facetd::store::{CollectionCommit, Commit, Model, Published, SnapshotName, Store};
 use facetd::view::View;
 
 /// g is the mean of a face and its neighbours; a linkage is the cosine of two g above a half.
@@ -141,7 +141,7 @@ impl People {
             let collections = vec![CollectionCommit { collection: bench.collection.clone(), changes }];
             store.commit(&Commit { collections, ..Commit::default() }).unwrap();
             let outbox = store.outbox();
-            outbox.acknowledge(&outbox.pending(0, usize::MAX).unwrap()).unwrap();
+            outbox.acknowledge(&Published::up_to(outbox.durable().sequence)).unwrap();
         }
         let name = SnapshotName { collection: bench.collection.clone(), sequence: store.commit_sequence() };
         store.snapshots().write(&name, &self.snapshot(bench), None, &|| false).unwrap();

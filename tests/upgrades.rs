@@ -37,7 +37,7 @@ fn told(path: &Path) -> String {
     let store = Store::open_existing(path).unwrap();
     let contents = store.contents().unwrap();
     let collections = contents.collections.iter().map(|(name, restored)| (name.to_string(), told_of(restored)));
-    let positions = contents.positions.iter().map(|(partition, offset)| json!([partition, offset]));
+    let positions = contents.positions.iter().map(|(partition, position)| json!([partition, position.next]));
     let unpublished = store.outbox().pending(0, usize::MAX).unwrap();
     let unpublished = unpublished.iter().map(|pending| json!([pending.sequence, pending.entry]));
     let value = json!({
@@ -219,6 +219,32 @@ fn a_state_of_an_older_format_holds_what_it_held() {
         let expected = std::fs::read_to_string(expected(format)).unwrap();
         for time in ["first", "second"] {
             assert_eq!(told(&state), expected, "format {format}, opened for the {time} time");
+            assert!(!state.join("sled.old").exists() && !state.join("sled.new").exists());
         }
+    }
+}
+
+#[test]
+fn a_state_of_an_older_format_goes_on() {
+    for format in 2..=NEWEST {
+        let folder = tempfile::tempdir().unwrap();
+        let rig = Rig::at(unpacked(format, folder.path()));
+        let mut input = Input { next: [1000, 1000] };
+        let mut people = People::new(9);
+        let mut driven = rig.open();
+        let before = driven.engine("lobby").len();
+        let now = 1_700_000_200_000;
+        let [arriving, suppressed] = ["new-face-1", ERASED].map(|id| input.face("lobby", id, &people.face_of(1), None));
+        driven.apply(vec![arriving, suppressed, input.erasure("gate", "person-5-face-0")], now);
+        driven.settle(now);
+        assert!(driven.node("lobby", "new-face-1").is_some() && driven.node("lobby", ERASED).is_none());
+        assert_eq!(driven.engine("lobby").len(), before + 1);
+        let clusters = |driven: &Driven| cluster_of(driven, "lobby", "person-1-face-0");
+        let (cluster, sequence) = (clusters(&driven), driven.shard.outbox().durable().sequence);
+        drop(driven);
+        let driven = rig.open();
+        assert_eq!((clusters(&driven), driven.shard.outbox().durable().sequence), (cluster, sequence));
+        assert!(driven.node("gate", "person-5-face-0").is_none());
+        assert!(driven.shard.store().commit_sequence() > 0);
     }
 }

@@ -58,11 +58,28 @@ pub struct CollectionCommit {
     pub changes: Changes,
 }
 
+impl Commit {
+    /// Whether there is nothing to write.
+    fn is_empty(&self) -> bool {
+        self.collections.iter().all(|commit| commit.changes.is_empty())
+            && self.allow.is_empty()
+            && self.suppress.is_empty()
+            && self.dead_letters.is_empty()
+            && self.positions.is_empty()
+            && self.model.is_none()
+    }
+}
+
 impl Store {
     /// Writes a batch. This operation is atomic: see the head of this file. After an error the
     /// store is not to be used any more; opening it again finds the last whole commit.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        if commit.is_empty() {
+            return Ok(());
+        }
+        let commit_sequence = self.commit_sequence + 1;
         let mut batch = Batch::default();
+        batch.put(keys::commit_sequence(), &commit_sequence);
         if let Some(model) = &commit.model {
             self.identity = self.identity.with_model(self.directory.path(), model)?;
             batch.put(keys::identity(), &self.identity);

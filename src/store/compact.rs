@@ -158,7 +158,7 @@ impl Store {
         // The outbox holds a clone of the space, which would keep sled open.
         let Store { space, outbox, directory, .. } = self;
         drop(outbox);
-        rewrite::rewrite(space, &directory)?;
+        rewrite::rewrite(space, &directory, &rewrite::as_it_is)?;
         Ok(directory)
     }
 }

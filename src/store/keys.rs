@@ -85,6 +85,11 @@ pub fn node_of(collection: &CollectionName, id: &FaceId) -> Key {
     inside(b"i", collection, id.as_str().as_bytes())
 }
 
+/// The linkages of all faces of all collections.
+pub fn linkages_of_all() -> Key {
+    b"l".to_vec()
+}
+
 pub fn all_linkages(collection: &CollectionName) -> Key {
     inside(b"l", collection, &[])
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A [`commit`] is atomic, and so is every step of a compaction: of vector files ([`compact`]) and
-//! of sled ([`rewrite`]). Wherever either dies, opening finds a whole state and clears up the rest.
+//! of sled ([`rewrite`]), which also brings an older format to today's ([`upgrade`]). Wherever any of
+//! them dies, opening finds a whole state and clears up the rest.
 //!
 //! Cost of a commit: a sync for each collection with new vectors and one for sled, O(records of the
 //! batch). Cost of opening: one file looked at for each collection; of [`Store::contents`] O(faces).
@@ -26,6 +27,7 @@ mod rewrite;
 mod snapshots;
 mod space;
 mod suppressed;
+mod upgrade;
 mod vectors;
 
 use std::collections::{HashMap, HashSet};
@@ -39,7 +41,7 @@ pub use compact::Compacted;
 use directory::Directory;
 pub use error::StoreError;
 pub use outbox::{Claim, Durable, Entry, Forgotten, Outbox, Published, StateTopic};
-use records::{CollectionRecord, Format, Identity};
+use records::{CollectionRecord, Identity};
 pub use restore::{Contents, Resumed, SnapshotUsed};
 pub use snapshots::{SnapshotName, Snapshots, Unusable};
 use space::{Batch, Space};
@@ -48,7 +50,7 @@ use suppressed::Suppressed;
 use vectors::VectorFile;
 
 /// The format of a state directory this program writes. Format 1 was never released.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a state directory must agree with.
 #[derive(Debug, Clone)]
@@ -74,9 +76,9 @@ impl Store {
     /// Opens `path`, making it when there is none. Checks that it was made with `model`.
     pub fn open(path: &Path, model: &Model) -> Result<Store, StoreError> {
         let directory = Directory::create(path)?;
-        rewrite::repair(&directory)?;
-        let space = Space::open(&directory.sled())?;
-        let identity = match identity_in(&space, path)? {
+        // Checks the model first, so that nothing is touched that another model has made.
+        let (space, identity) = upgrade::open(&directory, Some(model))?;
+        let identity = match identity {
             Some(identity) => identity,
             None => {
                 if !directory.vector_files()?.is_empty() {
@@ -90,8 +92,6 @@ impl Store {
                 identity
             }
         };
-        // First, so that nothing is touched that another model has made.
-        identity.check_model(path, model)?;
         Store::with(directory, space, identity)
     }
 
@@ -104,10 +104,8 @@ impl Store {
     pub fn open_existing(path: &Path) -> Result<Store, StoreError> {
         let missing = || StoreError::Missing { path: path.to_path_buf() };
         let directory = Directory::open(path)?.ok_or_else(missing)?;
-        rewrite::repair(&directory)?;
-        let space = Space::open(&directory.sled())?;
-        let identity = identity_in(&space, path)?.ok_or_else(missing)?;
-        Store::with(directory, space, identity)
+        let (space, identity) = upgrade::open(&directory, None)?;
+        Store::with(directory, space, identity.ok_or_else(missing)?)
     }
 
     fn with(directory: Directory, space: Space, identity: Identity) -> Result<Store, StoreError> {
@@ -233,16 +231,6 @@ impl Store {
     fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.directory.path().to_path_buf(), what: what.to_string() }
     }
-}
-
-/// The identity of the state in `path`, if it is of the format this program reads.
-fn identity_in(space: &Space, path: &Path) -> Result<Option<Identity>, StoreError> {
-    // An identity of another format reads differently, but for its beginning.
-    match space.get::<Format>(&keys::identity())? {
-        Some(format) => format.check(path)?,
-        None => return Ok(None),
-    }
-    space.get(&keys::identity())
 }
 
 #[cfg(test)]

@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::suppressed::SuppressionKey;
+use super::upgrade::OLDEST;
 use super::{FORMAT, Model, StoreError};
 use crate::engine::changes::{Counters, KeptLinkage};
 
 /// The format a state is written in: how every identity of every format begins.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format(pub u32);
 
 impl Format {
-    /// Whether this program reads the state in `path`.
+    /// Whether this program reads the state in `path`, maybe after an upgrade.
     pub fn check(self, path: &Path) -> Result<(), StoreError> {
         let Format(found) = self;
         let path = path.to_path_buf();
         match found {
-            FORMAT => Ok(()),
-            ..FORMAT => Err(StoreError::OlderFormat { path, found }),
+            OLDEST..=FORMAT => Ok(()),
+            ..OLDEST => Err(StoreError::OlderFormat { path, found }),
             _ => Err(StoreError::NewerFormat { path, found }),
         }
     }

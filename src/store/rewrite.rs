@@ -15,11 +15,20 @@ use std::path::Path;
 
 use super::StoreError;
 use super::directory::{Directory, sync_folder};
-use super::space::Space;
+use super::space::{Rewritten, Space};
 
-/// Writes what is in `space`, the sled of `directory`, anew. There must be no clone of it.
-pub fn rewrite(space: Space, directory: &Directory) -> Result<(), StoreError> {
-    copy(space, directory)?;
+/// Says of each record, by its key, what is to be written of it.
+type Rewriting<'a> = &'a dyn Fn(&[u8], &[u8]) -> Rewritten;
+
+/// For a rewrite that changes nothing.
+pub fn as_it_is(_key: &[u8], _value: &[u8]) -> Rewritten {
+    Ok(None)
+}
+
+/// Writes what is in `space`, the sled of `directory`, anew, each record as `rewriting` has it. There
+/// must be no clone of it.
+pub fn rewrite(space: Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
+    copy(space, directory, rewriting)?;
     put_old_aside(directory)?;
     put_new_in_place(directory)?;
     remove(&directory.old_sled(), directory)
@@ -35,10 +44,10 @@ pub fn repair(directory: &Directory) -> Result<(), StoreError> {
     remove(&new, directory)
 }
 
-fn copy(space: Space, directory: &Directory) -> Result<(), StoreError> {
+fn copy(space: Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
     let path = directory.new_sled();
     let fresh = Space::open(&path)?;
-    space.copy_to(&fresh)?;
+    space.copy_to(&fresh, rewriting)?;
     fresh.close()?;
     space.close()?;
     // sled syncs its log; what else it wrote is small, and as needed for opening.
@@ -92,14 +101,14 @@ mod tests {
     }
 
     /// Rewrites and dies after so many steps.
-    fn died_after(steps: usize, space: Space, directory: &Directory) {
+    fn died_after(steps: usize, space: Space, directory: &Directory, rewriting: Rewriting) {
         let mut done = 0;
         let mut goes_on = || {
             done += 1;
             done <= steps
         };
         if goes_on() {
-            copy(space, directory).unwrap();
+            copy(space, directory, rewriting).unwrap();
         } else {
             // In the middle of the first.
             space.close().unwrap();
@@ -119,7 +128,7 @@ mod tests {
         for steps in 0..=STEPS {
             let folder = tempfile::tempdir().unwrap();
             let directory = Directory::create(folder.path()).unwrap();
-            died_after(steps, filled(&directory), &directory);
+            died_after(steps, filled(&directory), &directory, &as_it_is);
             drop(directory);
             let directory = Directory::open(folder.path()).unwrap().expect("it is still a state directory");
             // Repairing may die as well, and is then done again.
@@ -134,12 +143,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rewrite_that_changes_records_has_changed_all_or_none() {
+        let doubled = |_: &[u8], value: &[u8]| {
+            let number: u32 = postcard::from_bytes(value)?;
+            if number.is_multiple_of(2) { postcard::to_stdvec(&(number * 2)).map(Some) } else { Ok(None) }
+        };
+        let changed: Vec<_> = records()
+            .into_iter()
+            .map(|(key, number)| (key, if number.is_multiple_of(2) { number * 2 } else { number }))
+            .collect();
+        for steps in 0..=STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = Directory::create(folder.path()).unwrap();
+            died_after(steps, filled(&directory), &directory, &doubled);
+            repair(&directory).unwrap();
+            let expected = if steps < STEPS { records() } else { changed.clone() };
+            assert_eq!(Space::open(&directory.sled()).unwrap().scan::<u32>(&[]).unwrap(), expected, "after {steps}");
+        }
+    }
+
+    #[test]
     fn damage_is_not_carried_over() {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::create(folder.path()).unwrap();
         let space = filled(&directory);
         space.put_raw(&7u32.to_be_bytes(), space.raw(&8u32.to_be_bytes()));
-        assert!(matches!(rewrite(space, &directory), Err(StoreError::Damaged { .. })));
+        assert!(matches!(rewrite(space, &directory, &as_it_is), Err(StoreError::Damaged { .. })));
         repair(&directory).unwrap();
         assert_eq!(Space::open(&directory.sled()).unwrap().count(&[]), records().len());
     }

@@ -32,6 +32,9 @@ pub struct Space {
     path: PathBuf,
 }
 
+/// What becomes of a record that is written anew: its new bytes, or none where it stays as it is.
+pub type Rewritten = postcard::Result<Option<Vec<u8>>>;
+
 /// Writes that happen together.
 #[derive(Default)]
 pub struct Batch {
@@ -40,7 +43,12 @@ pub struct Batch {
 
 impl Batch {
     pub fn put(&mut self, key: Key, value: &(impl Serialize + ?Sized)) {
-        let mut bytes = postcard::to_stdvec(value).expect("records are plain data, which postcard always writes");
+        let bytes = postcard::to_stdvec(value).expect("records are plain data, which postcard always writes");
+        self.put_bytes(key, bytes);
+    }
+
+    /// A value that postcard has written already.
+    fn put_bytes(&mut self, key: Key, mut bytes: Vec<u8>) {
         bytes.extend(checksum(&key, &bytes));
         self.writes.insert(key, bytes);
     }
@@ -113,14 +121,16 @@ impl Space {
         self.tree.scan_prefix(prefix).keys().count()
     }
 
-    /// Writes everything into the empty space `to` and returns when it is on disk there. Every
-    /// checksum is verified: damage is not carried over.
-    pub fn copy_to(&self, to: &Space) -> Result<(), StoreError> {
+    /// Writes everything into the empty space `to`, as `rewritten` has it, and returns when it is on
+    /// disk there. Every checksum is verified: damage is not carried over.
+    pub fn copy_to(&self, to: &Space, rewritten: &dyn Fn(&[u8], &[u8]) -> Rewritten) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         for (place, item) in self.tree.iter().enumerate() {
             let (key, value) = item.map_err(|source| self.failed(source))?;
-            self.checked(&key, &value)?;
-            batch.writes.insert(key, value);
+            match rewritten(&key, self.checked(&key, &value)?).map_err(|_| self.damaged(&key))? {
+                Some(bytes) => batch.put_bytes(key.to_vec(), bytes),
+                None => batch.writes.insert(key, value),
+            }
             if place % COPIED_AT_ONCE == COPIED_AT_ONCE - 1 {
                 to.apply_soon(std::mem::take(&mut batch))?;
             }

@@ -57,30 +57,38 @@ impl FaceTransformer for Mean {
 
 /// A state directory, and the settings its shard has.
 pub struct Rig {
-    folder: Arc<tempfile::TempDir>,
+    state: PathBuf,
+    /// That the state is in, when it is this one's own.
+    folder: Option<Arc<tempfile::TempDir>>,
     settings: ShardSettings,
 }
 
 impl Rig {
     /// The shipped configuration with `more` of it, as TOML.
     pub fn new(more: &str) -> Rig {
-        Rig::in_folder(Arc::new(tempfile::tempdir().unwrap()), more)
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Rig::of(folder.path().join("state"), Some(folder), more)
     }
 
     /// The same state with another configuration.
     pub fn with(&self, more: &str) -> Rig {
-        Rig::in_folder(self.folder.clone(), more)
+        Rig::of(self.state.clone(), self.folder.clone(), more)
     }
 
-    fn in_folder(folder: Arc<tempfile::TempDir>, more: &str) -> Rig {
+    /// The shipped configuration and a state that is there.
+    pub fn at(state: PathBuf) -> Rig {
+        Rig::of(state, None, "")
+    }
+
+    fn of(state: PathBuf, folder: Option<Arc<tempfile::TempDir>>, more: &str) -> Rig {
         let config = Config::parse(more, std::iter::empty()).unwrap();
         let artefact = Artefact::open(&project().join("tests/fixtures/model")).unwrap();
         assert_eq!(artefact.shape, SHAPE);
-        Rig { folder, settings: ShardSettings::new(&config, &artefact) }
+        Rig { state, folder, settings: ShardSettings::new(&config, &artefact) }
     }
 
     pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.state.clone()
     }
 
     pub fn open(&self) -> Driven {

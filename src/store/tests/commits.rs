@@ -171,7 +171,7 @@ fn a_state_of_another_format_is_refused_by_its_number() {
         model: String,
         dimension: usize,
     }
-    for (format, expected) in [(1, "never released"), (3, "a newer one")] {
+    for (format, expected) in [(1, "never released"), (FORMAT + 1, "a newer one")] {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         let mut batch = Batch::default();

@@ -7,6 +7,7 @@ mod erases;
 mod model;
 mod restores;
 mod snapshots;
+mod upgrades;
 
 use std::path::Path;
 

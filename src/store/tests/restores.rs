@@ -1,6 +1,7 @@
 //! An engine is given only records that fit together; what does not is named.
 
 use super::*;
+use crate::store::records::LinkagesRecord;
 
 /// Tampers with a store of three faces, opens it again and says what it finds.
 fn found(tamper: fn(&mut Batch)) -> String {
@@ -17,6 +18,11 @@ fn found(tamper: fn(&mut Batch)) -> String {
 
 fn put_face(batch: &mut Batch, node: u32, record: FaceRecord) {
     batch.put(keys::face(&lobby(), NodeId(node)), &record);
+}
+
+fn put_linkages(batch: &mut Batch, node: u32, number: u64) {
+    let record = LinkagesRecord { written_at: 1, linkages: linkages(number) };
+    batch.put(keys::linkages(&lobby(), NodeId(node)), &record);
 }
 
 fn put_cluster(batch: &mut Batch, id: u64, cluster: Cluster) {
@@ -36,7 +42,7 @@ fn records_that_do_not_fit_together_are_damage() {
         (|batch| put_face(batch, 1, FaceRecord { id: face(9).id, ..face(2) }), "the face_id of node 1"),
         (|batch| batch.remove(keys::face(&lobby(), NodeId(1))), "has 2 face records, not 3"),
         (|batch| batch.remove(keys::node_of(&lobby(), &face(2).id)), "the list of 2 face_ids"),
-        (|batch| batch.put(keys::linkages(&lobby(), NodeId(5)), &linkages(1)), "the linkages of node 5"),
+        (|batch| put_linkages(batch, 5, 1), "the linkages of node 5"),
         (|batch| put_cluster(batch, 2, Cluster { size: 7, ..cluster(2) }), "cluster 2, which says 7 faces and has 1"),
         (|batch| put_cluster(batch, 2, cluster(1)), "cluster"),
         (|batch| put_cluster(batch, 4, cluster(4)), "cluster 4, beyond the 3"),
