@@ -11,6 +11,8 @@ use facetd::face::{ClusterId, CollectionName, FaceId};
 use facetd::store::Store;
 use serde_json::json;
 
+use super::verify::{self, Repair, Verify};
+
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of the state
@@ -35,12 +37,23 @@ enum What {
     Faces,
     /// What operators said of two faces: what, of whom, who and when, separated by tabs
     Constraints,
+    /// Check every invariant, a line each; non-zero when one is broken
+    Verify(Verify),
+    /// Save what is left of a damaged state in a new directory
+    Repair(Repair),
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // These two only look, and open what no store does.
+    match &arguments.what {
+        What::Verify(what) => return verify::verify_state(&arguments.state, what),
+        What::Repair(what) => return verify::repair_state(&arguments.state, what),
+        _ => {}
+    }
     let store = Store::open_existing(&arguments.state)?;
     let collection = CollectionName::new(&arguments.collection)?;
     match &arguments.what {
+        What::Verify(_) | What::Repair(_) => Ok(()),
         What::Stats => stats(&store),
         What::Face { id } => face(&store, &collection, &FaceId::new(id)?),
         What::Cluster { id } => cluster(&store, &collection, ClusterId(*id)),

@@ -15,6 +15,7 @@ pub mod replay;
 pub mod run;
 mod stopped;
 pub mod synth;
+mod verify;
 
 use std::io::IsTerminal;
 

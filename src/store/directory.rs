@@ -15,6 +15,12 @@ pub struct Directory {
     _lock: File,
 }
 
+/// A directory that is only looked at, and the sled in it that counts.
+pub struct LookedAt {
+    pub directory: Directory,
+    pub sled: PathBuf,
+}
+
 /// A vector file, by what its name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VectorFileName {
@@ -46,14 +52,32 @@ impl Directory {
         if is_state { Directory::lock(path).map(Some) } else { Ok(None) }
     }
 
+    /// Locks `path` if it is a state directory, and changes nothing in it.
+    pub fn look(path: &Path) -> Result<Option<LookedAt>, StoreError> {
+        let Some(sled) = ["sled", "sled.old"].map(|name| path.join(name)).into_iter().find(|sled| sled.is_dir()) else {
+            return Ok(None);
+        };
+        let file = path.join("LOCK");
+        let lock = match File::open(&file) {
+            Ok(lock) => lock,
+            // A copy that nobody has opened yet has none, and nobody has it open.
+            Err(error) if error.kind() == ErrorKind::NotFound => File::open(path).map_err(StoreError::io(path))?,
+            Err(source) => return Err(StoreError::Io { path: file, source }),
+        };
+        Ok(Some(LookedAt { directory: Directory::locked(path, lock)?, sled }))
+    }
+
     fn lock(path: &Path) -> Result<Directory, StoreError> {
         let file = path.join("LOCK");
-        let io = StoreError::io(&file);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(&io)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        Directory::locked(path, lock.map_err(StoreError::io(&file))?)
+    }
+
+    fn locked(path: &Path, lock: File) -> Result<Directory, StoreError> {
         match lock.try_lock() {
             Ok(()) => Ok(Directory { path: path.to_path_buf(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
-            Err(TryLockError::Error(source)) => Err(io(source)),
+            Err(TryLockError::Error(source)) => Err(StoreError::Io { path: path.join("LOCK"), source }),
         }
     }
 
@@ -107,9 +131,36 @@ impl Directory {
     }
 }
 
-/// Makes a folder's list of files durable.
+/// Makes a folder's list of files durable; or a file.
 pub fn sync_folder(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))
+}
+
+/// Makes everything in a folder, and in the folders in it, durable.
+pub fn sync_tree(path: &Path) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(path).map_err(StoreError::io(path))? {
+        let entry = entry.map_err(StoreError::io(path))?;
+        match entry.file_type().map_err(StoreError::io(path))?.is_dir() {
+            true => sync_tree(&entry.path())?,
+            false => sync_folder(&entry.path())?,
+        }
+    }
+    sync_folder(path)
+}
+
+/// Copies the files of a folder, and of the folders in it, to `to`, which is made.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
+    std::fs::create_dir_all(to).map_err(StoreError::io(to))?;
+    for entry in std::fs::read_dir(from).map_err(StoreError::io(from))? {
+        let entry = entry.map_err(StoreError::io(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().map_err(StoreError::io(&path))?.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target).map_err(StoreError::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of the files in a folder and below. Files that go meanwhile count nothing.

@@ -13,7 +13,7 @@ pub enum StoreError {
     Locked { path: PathBuf },
     #[error("{}: sled: {source}; restore the directory from a backup if it does not open again", path.display())]
     Sled { path: PathBuf, source: sled::Error },
-    #[error("{} is damaged: {what}; restore it from a backup, or start a new state.dir and read the input again", path.display())]
+    #[error("{} is damaged: {what}; `facetd inspect verify` names all that is, `facetd inspect repair` saves what is left; or restore it from a backup", path.display())]
     Damaged { path: PathBuf, what: String },
     #[error(
         "{} has format {found}, which was never released and is not upgraded to {FORMAT}: \
@@ -36,6 +36,8 @@ pub enum StoreError {
         path.display()
     )]
     OtherDimension { path: PathBuf, expected: usize, found: usize },
+    #[error("{} is not empty; name a folder that is new", path.display())]
+    NotEmpty { path: PathBuf },
     #[error("there is no facetd state in {}", path.display())]
     Missing { path: PathBuf },
     #[error("no random numbers for a new state: {source}; check that the system's random source is there")]

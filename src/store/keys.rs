@@ -77,6 +77,35 @@ pub fn node_in(key: &[u8]) -> Option<NodeId> {
     key.last_chunk().map(|bytes| NodeId(u32::from_be_bytes(*bytes)))
 }
 
+/// The id in the key of a cluster.
+pub fn cluster_in(key: &[u8]) -> Option<ClusterId> {
+    key.last_chunk().map(|bytes| ClusterId(u64::from_be_bytes(*bytes)))
+}
+
+/// The face_id in a key that leads to a node.
+pub fn face_id_in(key: &[u8], collection: &CollectionName) -> Option<FaceId> {
+    FaceId::new(std::str::from_utf8(key.strip_prefix(&nodes(collection)[..])?).ok()?).ok()
+}
+
+/// The collection that a record of this key is of: none, where it is of the state as a whole.
+pub fn owner_of(key: &[u8]) -> Option<CollectionName> {
+    let (kind, rest) = key.split_first()?;
+    let name = match kind {
+        b'c' => rest,
+        b'f' | b'i' | b'k' | b'l' | b'x' => rest.split(|&byte| byte == 0).next()?,
+        _ => return None,
+    };
+    CollectionName::new(std::str::from_utf8(name).ok()?).ok()
+}
+
+/// Whether a key is of a kind that is of the state as a whole.
+pub fn is_of_the_state(key: &[u8]) -> bool {
+    key.starts_with(b"!")
+        || outbox_sequence_of(key).is_some()
+        || partition_of(key).is_some()
+        || suppressed_of(key).is_some()
+}
+
 pub fn nodes(collection: &CollectionName) -> Key {
     inside(b"i", collection, &[])
 }

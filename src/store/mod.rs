@@ -15,20 +15,25 @@
 //! Cost of a commit: a sync for each collection with new vectors and one for sled, O(records of the
 //! batch). Cost of opening: one file looked at for each collection; of [`Store::contents`] O(faces).
 
+mod checks;
 mod commit;
 mod compact;
 mod directory;
 mod error;
 mod keys;
+mod look;
 pub mod outbox;
 mod records;
+pub mod repair;
 mod restore;
 mod rewrite;
+mod salvage;
 mod snapshots;
 mod space;
 mod suppressed;
 mod upgrade;
 mod vectors;
+pub mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -36,6 +41,7 @@ use std::path::Path;
 use crate::engine::changes::{Constraint, FaceRecord};
 use crate::engine::event::Cluster;
 use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Position, Timestamp};
+pub use checks::{Broken, Check};
 pub use commit::{CollectionCommit, Commit, Incarnation};
 pub use compact::Compacted;
 use directory::Directory;

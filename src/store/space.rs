@@ -92,6 +92,32 @@ impl Space {
         self.collect(self.tree.scan_prefix(prefix))
     }
 
+    /// Tells of every key whether its value has its checksum.
+    pub fn look_over(&self, mut tell: impl FnMut(&[u8], bool)) -> Result<(), StoreError> {
+        for item in self.tree.iter() {
+            let (key, value) = item.map_err(|source| self.failed(source))?;
+            tell(&key, self.checked(&key, &value).is_ok());
+        }
+        Ok(())
+    }
+
+    /// As [`Space::scan`], but what is damaged is listed in `damaged` and left out.
+    pub fn survey<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+        damaged: &mut Vec<Key>,
+    ) -> Result<Vec<(Key, T)>, StoreError> {
+        let mut values = Vec::new();
+        for item in self.tree.scan_prefix(prefix) {
+            let (key, value) = item.map_err(|source| self.failed(source))?;
+            match self.open_value(&key, &value) {
+                Ok(value) => values.push((key.to_vec(), value)),
+                Err(_) => damaged.push(key.to_vec()),
+            }
+        }
+        Ok(values)
+    }
+
     /// The first `most` values of `prefix` at or after the key `from`.
     pub fn scan_from<T: DeserializeOwned>(
         &self,
@@ -169,7 +195,7 @@ impl Space {
         }
     }
 
-    fn damaged(&self, key: &[u8]) -> StoreError {
+    pub(super) fn damaged(&self, key: &[u8]) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: format!("the record {}", key.escape_ascii()) }
     }
 

@@ -11,7 +11,7 @@
 //! did not happen, and opening cuts it off. A file of no records need not be there. Reading maps the
 //! file and makes one pass. No file is kept open: there may be more collections than descriptors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use super::StoreError;
 use super::directory::sync_folder;
 use crate::engine::changes::NewVector;
-use crate::face::{Embedding, NodeId};
+use crate::face::{Arrival, Embedding, NodeId};
 
 const MAGIC: &[u8; 8] = b"facetd-v";
 const FORMAT: u32 = 2;
-const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 32;
 const NODE_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
 /// Written at once when a file is written anew.
@@ -103,6 +103,46 @@ impl VectorFile {
             embeddings.insert(node, Embedding::from_normalised(&values));
         }
         Ok(embeddings)
+    }
+
+    /// Reads what can be read, of the nodes that live, and tells what cannot. Changes nothing.
+    pub fn survey(&self, lives: impl Fn(NodeId) -> bool) -> Result<Survey, StoreError> {
+        let io = StoreError::io(&self.path);
+        let mut survey = Survey::default();
+        let found = match std::fs::metadata(&self.path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(io(error)),
+        };
+        if self.records == 0 {
+            return Ok(survey);
+        }
+        if found == 0 {
+            survey.wrong.push("it is not there, or empty".to_string());
+        } else if found < self.end() {
+            survey.wrong.push(format!("it has {found} bytes, {} records need {}", self.records, self.end()));
+        }
+        survey.beyond = found.saturating_sub(self.end());
+        let map = if found == 0 { None } else { Some(map(&File::open(&self.path).map_err(&io)?).map_err(&io)?) };
+        let bytes = map.as_deref().unwrap_or_default();
+        if found > 0 && !bytes.starts_with(&self.header()) {
+            survey.wrong.push(format!("its header is not that of vectors of {} values", self.dimension));
+        }
+        for number in 0..self.records {
+            let start = HEADER_BYTES + number as usize * self.record_bytes();
+            let record = bytes.get(start..start + self.record_bytes());
+            let (body, crc) = record.unwrap_or_default().split_at(record.map_or(0, |record| record.len() - CRC_BYTES));
+            if record.is_none() || crc != checksum(number, body).to_le_bytes() {
+                let body = [body, crc].concat();
+                survey.damaged.push(DamagedRecord { number, bytes: body });
+                continue;
+            }
+            let (node, values) = split(body);
+            if lives(node) {
+                survey.embeddings.insert(node, Surveyed { number, embedding: Embedding::from_normalised(&values) });
+            }
+        }
+        Ok(survey)
     }
 
     /// Writes the embeddings of the nodes that live to `path`, in the order they have here, as the
@@ -209,6 +249,73 @@ impl VectorFile {
     fn damaged(&self, what: String) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what }
     }
+}
+
+/// What is left of a file.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Of live nodes, the last that can be read.
+    pub embeddings: HashMap<NodeId, Surveyed>,
+    pub damaged: Vec<DamagedRecord>,
+    /// What is wrong with the file as a whole.
+    pub wrong: Vec<String>,
+    /// Bytes of a commit that did not happen.
+    pub beyond: u64,
+}
+
+/// An embedding and the record it stands in.
+#[derive(Debug, Clone)]
+pub struct Surveyed {
+    pub number: u64,
+    pub embedding: Embedding,
+}
+
+/// A record whose checksum does not match; no bytes where the file ends before it.
+#[derive(Debug)]
+pub struct DamagedRecord {
+    pub number: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Survey {
+    /// The live faces whose embedding is not there, or may not be the one it should be, because a
+    /// damaged record may have held it. `faces`: those that live, with their arrivals.
+    ///
+    /// Where as many have no embedding as records are damaged, each of these was one of them. Where
+    /// fewer have none, some damaged records were dead, or held what took the place of an embedding
+    /// that can still be read: then so may be the face the damaged record names, and any that came
+    /// later than others whose records follow its own.
+    pub fn victims(&self, faces: &[(NodeId, Arrival)]) -> HashSet<NodeId> {
+        let has_none = faces.iter().map(|&(node, _)| node).filter(|node| !self.embeddings.contains_key(node));
+        let mut victims: HashSet<NodeId> = has_none.collect();
+        let Some(last) = self.damaged.last().filter(|_| self.damaged.len() != victims.len()) else { return victims };
+        for DamagedRecord { number, bytes } in self.damaged.iter().filter(|damaged| damaged.bytes.len() > NODE_BYTES) {
+            let (node, _) = split(bytes);
+            if self.embeddings.get(&node).is_some_and(|surveyed| surveyed.number < *number) {
+                victims.insert(node);
+            }
+        }
+        let mut by_record: Vec<(u64, Arrival, NodeId)> = faces
+            .iter()
+            .filter_map(|&(node, arrival)| Some((self.embeddings.get(&node)?.number, arrival, node)))
+            .collect();
+        by_record.sort_unstable_by_key(|&(number, ..)| std::cmp::Reverse(number));
+        let mut earliest_after = Arrival(u64::MAX);
+        for (number, arrival, node) in by_record {
+            if arrival > earliest_after && number < last.number {
+                victims.insert(node);
+            }
+            earliest_after = earliest_after.min(arrival);
+        }
+        victims
+    }
+}
+
+/// The node and the values of a record without its checksum.
+fn split(body: &[u8]) -> (NodeId, Vec<f32>) {
+    let (node, row) = body.split_first_chunk().expect("a record begins with its node");
+    let values = row.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word));
+    (NodeId(u32::from_le_bytes(*node)), values.collect())
 }
 
 /// The size of a record of `dimension` values.

@@ -12,6 +12,7 @@
 //! pairwise F was 1.0 below the batch's when it was computed once one face in 32 was touched, 1.6 with
 //! one in 6, and 3.2 with all of them.
 
+pub mod audit;
 mod book;
 mod components;
 mod constraints;

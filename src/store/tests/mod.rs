@@ -8,6 +8,7 @@ mod model;
 mod restores;
 mod snapshots;
 mod upgrades;
+mod verifies;
 
 use std::path::Path;
 
