@@ -7,7 +7,7 @@
 //! Cost: everything read three times and written once; memory that of the largest collection.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,9 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
         std::fs::remove_dir_all(&partial).map_err(StoreError::io(&partial))?;
     }
     let exported = beside(to, "lost.jsonl");
-    let repaired = Repair { look: &look, report: &report, said: Vec::new(), lost: Vec::new() }.write(&partial)?;
-    let Repair { said, lost, .. } = repaired.repair;
+    let export = Export { path: exported, file: None, lost: 0 };
+    let repaired = Repair { look: &look, report: &report, said: Vec::new(), export }.write(&partial)?;
+    let Repair { said, export, .. } = repaired.repair;
 
     let report = verify(&partial, known)?;
     if !report.is_whole() {
@@ -66,22 +67,12 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
         let what = format!("repaired, it is still: {}; this is a bug", what.collect::<Vec<_>>().join("; "));
         return Err(StoreError::Damaged { path: partial, what });
     }
-    if !lost.is_empty() {
-        // They are people's embeddings.
-        let io = StoreError::io(&exported);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&exported);
-        let mut file = file.map_err(&io)?;
-        for left in &lost {
-            writeln!(file, "{left}").map_err(&io)?;
-        }
-        file.sync_all().map_err(&io)?;
-    }
     put_in_place(&partial, to)?;
     Ok(Repaired {
         state_uuid: repaired.state_uuid,
         faces: repaired.faces,
-        exported: (!lost.is_empty()).then_some(exported),
-        lost: lost.len() as u64,
+        lost: export.lost,
+        exported: export.file.map(|_| export.path),
         said,
     })
 }
@@ -122,7 +113,34 @@ struct Repair<'a> {
     /// Of the damaged state.
     report: &'a Report,
     said: Vec<String>,
-    lost: Vec<serde_json::Value>,
+    export: Export,
+}
+
+/// Where what is left of lost faces goes; the file is made when there is any.
+struct Export {
+    path: PathBuf,
+    file: Option<File>,
+    lost: u64,
+}
+
+impl Export {
+    fn write(&mut self, lines: &[String]) -> Result<(), StoreError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let io = StoreError::io(&self.path);
+        if self.file.is_none() {
+            // They are people's embeddings.
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path);
+            self.file = Some(file.map_err(&io)?);
+        }
+        if let Some(file) = &mut self.file {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(&io)?;
+        }
+        self.lost += lines.len() as u64;
+        Ok(())
+    }
 }
 
 struct Written<'a> {
@@ -161,7 +179,7 @@ impl<'a> Repair<'a> {
             let written_at = salvaged.linkages.values().map(|record| record.written_at).max();
             commit_sequence = commit_sequence.max(written_at.unwrap_or(0));
             self.said.extend(salvaged.said.drain(..).map(|said| format!("collection {name}: {said}")));
-            self.lost.append(&mut salvaged.lost);
+            self.export.write(&salvaged.lost)?;
             write_collection(&directory, &space, identity.dimension, &name, salvaged)?;
         }
         let mut batch = Batch::default();

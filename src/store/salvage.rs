@@ -29,8 +29,8 @@ pub struct Salvaged {
     pub linkages: BTreeMap<NodeId, LinkagesRecord>,
     pub clusters: BTreeMap<ClusterId, Cluster>,
     pub constraints: Vec<Constraint>,
-    /// What is left of faces that could not stay.
-    pub lost: Vec<Value>,
+    /// What is left of faces that could not stay, a line of JSON each.
+    pub lost: Vec<String>,
     /// What was lost or made anew, for people.
     pub said: Vec<String>,
 }
@@ -101,7 +101,7 @@ struct Salvager<'a> {
     name: &'a CollectionName,
     parts: &'a Parts,
     embeddings: HashMap<NodeId, Surveyed>,
-    lost: Vec<Value>,
+    lost: Vec<String>,
     said: Vec<String>,
 }
 
@@ -147,15 +147,16 @@ impl Salvager<'_> {
     }
 
     fn without_record(&mut self, nodes: &[NodeId]) {
+        let ids: HashMap<NodeId, &keys::Key> = self.parts.nodes.iter().map(|(key, node)| (*node, key)).collect();
         for &node in nodes {
-            let id = self.parts.nodes.iter().find(|&&(_, to)| to == node);
-            let id = id.and_then(|(key, _)| keys::face_id_in(key, self.name));
+            let id = ids.get(&node).and_then(|key| keys::face_id_in(key, self.name));
             self.lose(node, "its record is damaged", json!({ "face_id": id }));
         }
     }
 
     fn lose(&mut self, node: NodeId, why: &str, mut left: Value) {
-        let linkages = self.parts.linkages.iter().find(|(of, _)| *of == node).map(|(_, record)| &record.linkages);
+        let place = self.parts.linkages.binary_search_by_key(&node, |&(of, _)| of).ok();
+        let linkages = place.map(|place| &self.parts.linkages[place].1.linkages);
         left["collection"] = json!(self.name);
         left["node"] = json!(node);
         left["why"] = json!(why);
@@ -165,7 +166,7 @@ impl Salvager<'_> {
             Some(id) => format!("face {id}: {why}"),
             None => format!("the face of node {node}: {why}"),
         });
-        self.lost.push(left);
+        self.lost.push(left.to_string());
     }
 
     /// Gives faces whose arrival another has, or nobody, a new one. Answers the arrivals that two had.
