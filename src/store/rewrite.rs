@@ -16,6 +16,7 @@ use std::path::Path;
 use super::StoreError;
 use super::directory::{Directory, sync_folder};
 use super::space::{Rewritten, Space};
+use crate::failpoint::reached;
 
 /// Says of each record, by its key, what is to be written of it.
 type Rewriting<'a> = &'a dyn Fn(&[u8], &[u8]) -> Rewritten;
@@ -28,10 +29,16 @@ pub fn as_it_is(_key: &[u8], _value: &[u8]) -> Rewritten {
 /// Writes what is in `space`, the sled of `directory`, anew, each record as `rewriting` has it. There
 /// must be no clone of it.
 pub fn rewrite(space: Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
+    reached("rewrite::began");
     copy(space, directory, rewriting)?;
+    reached("rewrite::copied");
     put_old_aside(directory)?;
+    reached("rewrite::put_aside");
     put_new_in_place(directory)?;
-    remove(&directory.old_sled(), directory)
+    reached("rewrite::put_in_place");
+    remove(&directory.old_sled(), directory)?;
+    reached("rewrite::done");
+    Ok(())
 }
 
 /// Brings the directory of a rewrite that died back to one sled.
