@@ -51,6 +51,10 @@ enum Command {
     Compact(commands::compact::Arguments),
     /// Cluster the faces of a stopped daemon anew with another model or threshold
     Recluster(commands::recluster::Arguments),
+    /// Copy the state, of a running daemon too
+    Backup(commands::backup::Backup),
+    /// Put a backup in the place of an empty state
+    Restore(commands::backup::Restore),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Command::Describe(arguments) => commands::describe::run(&arguments),
         Command::Compact(arguments) => commands::compact::run(&arguments),
         Command::Recluster(arguments) => commands::recluster::run(&arguments),
+        Command::Backup(arguments) => commands::backup::backup(&arguments),
+        Command::Restore(arguments) => commands::backup::restore(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

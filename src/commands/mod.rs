@@ -1,6 +1,7 @@
 //! The commands of the command line, a file each: what it takes, and how it runs.
 
 pub mod allow;
+pub mod backup;
 pub mod check;
 pub mod cluster;
 pub mod compact;

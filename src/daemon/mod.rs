@@ -3,9 +3,10 @@
 //! ```text
 //! source ──queue──► pipeline (engine, store) ──word──► publisher
 //! ```
-//! Three threads and a listener, one signal to stop. A thread that ends, well or not, stops the
+//! Three threads, a listener and a control socket ([`control`]), one signal to stop. A thread that ends, well or not, stops the
 //! others; the first error is what the daemon ends with.
 
+pub mod control;
 mod gauges;
 pub mod incarnation;
 pub mod pipeline;
@@ -37,6 +38,7 @@ use crate::source::kafka::{Source, SourceError};
 use crate::source::topics::check_topics;
 use crate::source::{self, Lag};
 use crate::view::View;
+use control::Control;
 use pipeline::{Batching, Pipeline};
 use room::Room;
 use shard::{Shard, ShardError, ShardSettings};
@@ -79,6 +81,7 @@ pub struct Daemon {
     shutdown: Shutdown,
     threads: Vec<Worker>,
     listener: Task<std::io::Result<()>>,
+    control: Option<Task<()>>,
     address: SocketAddr,
     metrics: Arc<Metrics>,
 }
@@ -116,7 +119,7 @@ impl Daemon {
         let shown = Shown { metrics: metrics.clone(), view: view.clone() };
         let listener = tokio::spawn(http::serve(listener, shown, shutdown.clone()));
 
-        let mut daemon = Daemon { shutdown, threads: Vec::new(), listener, address, metrics };
+        let mut daemon = Daemon { shutdown, threads: Vec::new(), listener, control: None, address, metrics };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
@@ -155,10 +158,19 @@ impl Daemon {
         let mut publisher = Publisher::connect(&reconciliation, metrics.clone(), &self.shutdown)?;
 
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
+        let (cutting, cuts) = control::wire();
         let (committed, word) = mpsc::sync_channel(1);
         let batching = Batching { faces: config.engine.batch_faces, wait: config.engine.batch_wait };
         let room = Room::new(&config.limits);
-        let mut pipeline = Pipeline { shard, batching, room, queue, committed, lag, metrics: metrics.clone() };
+        let mut pipeline = Pipeline { shard, batching, room, queue, committed, lag, cuts, metrics: metrics.clone() };
+        // Not a reason not to run: a backup can be had of a stopped daemon too.
+        match Control::listen(&config.state.dir) {
+            Ok(control) => self.control = Some(tokio::spawn(control.serve(cutting, self.shutdown.clone()))),
+            Err(error) => {
+                let path = config.state.dir.join(control::SOCKET);
+                tracing::warn!(path = %path.display(), %error, "no control socket: backup needs this daemon stopped");
+            }
+        }
 
         self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
         self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
@@ -203,6 +215,10 @@ impl Daemon {
         self.shutdown.requested().await;
         tracing::info!("stopping");
         self.metrics.ready.set(0);
+        if let Some(control) = self.control {
+            // It ends at once; its socket has to be gone before the state is let go of.
+            let _ = control.await;
+        }
         let threads = self.threads;
         let mut outcome = tokio::task::block_in_place(|| join(threads));
         match tokio::time::timeout(LAST_ANSWERS, self.listener).await {

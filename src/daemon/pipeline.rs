@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::control::CutAsked;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
 use crate::face::Timestamp;
@@ -43,6 +44,8 @@ pub struct Pipeline {
     /// A word after each commit.
     pub committed: SyncSender<()>,
     pub lag: Arc<Lag>,
+    /// Cuts that backups ask for.
+    pub cuts: std::sync::mpsc::Receiver<CutAsked>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -61,6 +64,10 @@ impl Pipeline {
         // Something may be left to do from before.
         let mut busy = true;
         while !shutdown.is_requested() {
+            while let Ok(CutAsked { to, answer }) = self.cuts.try_recv() {
+                // Nobody may be waiting for it any more.
+                let _ = answer.send(self.shard.store().cut(&to));
+            }
             if self.metrics.outbox_entries.get() > MOST_UNPUBLISHED {
                 // The brokers take nothing: the queue fills and the consumer pauses.
                 std::thread::sleep(IDLE);

@@ -49,6 +49,9 @@ impl Store {
 
     /// The collections whose vector file is worth compacting now. Cheap enough to ask after every commit.
     pub fn needs_compaction(&self) -> Vec<CollectionName> {
+        if self.hold.is_held() {
+            return Vec::new();
+        }
         let record_bytes = record_bytes(self.identity.dimension) as u64;
         let worth = |(name, record): &(&CollectionName, &CollectionRecord)| {
             record.dead() * record_bytes > DEAD_BYTES && self.dead_share(name) > DEAD_SHARE

@@ -15,6 +15,7 @@
 //! Cost of a commit: a sync for each collection with new vectors and one for sled, O(records of the
 //! batch). Cost of opening: one file looked at for each collection; of [`Store::contents`] O(faces).
 
+pub mod backup;
 mod checks;
 mod commit;
 mod compact;
@@ -69,6 +70,8 @@ pub struct Model {
 pub struct Store {
     space: Space,
     identity: Identity,
+    /// While a backup is copied.
+    hold: backup::Hold,
     collections: HashMap<CollectionName, CollectionRecord>,
     /// How many commits there were.
     commit_sequence: u64,
@@ -125,6 +128,7 @@ impl Store {
         let mut store = Store {
             outbox: Outbox::new(space.clone(), durable),
             suppressed: Suppressed::new(identity.suppression_key.clone(), hashes),
+            hold: backup::Hold::default(),
             collections: HashMap::new(),
             commit_sequence: space.get::<u64>(&keys::commit_sequence())?.unwrap_or(0),
             space,

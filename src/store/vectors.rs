@@ -242,7 +242,8 @@ impl VectorFile {
         record_bytes(self.dimension)
     }
 
-    fn end(&self) -> u64 {
+    /// Bytes of what counts.
+    pub fn end(&self) -> u64 {
         HEADER_BYTES as u64 + self.records * self.record_bytes() as u64
     }
 

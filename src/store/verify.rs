@@ -29,7 +29,7 @@ use super::{Model, StoreError};
 use crate::engine::cluster::ClusterSettings;
 use crate::engine::cluster::audit::{Differing, differing};
 use crate::engine::event::Event;
-use crate::face::{CollectionName, Embedding, NodeId, Position, Timestamp};
+use crate::face::{CollectionName, Embedding, NodeId, Offset, Partition, Position, Timestamp};
 
 /// Faces up to which a settled collection's clusters are held against its linkages, when nobody says
 /// otherwise: the shipped `engine.hnsw_few`.
@@ -67,6 +67,10 @@ pub struct Checked {
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub state_uuid: Option<String>,
+    pub commit_sequence: u64,
+    /// Where each partition is read on from.
+    #[serde(skip)]
+    pub positions: BTreeMap<Partition, Offset>,
     /// Every check, in order.
     pub checks: Vec<Checked>,
     /// What opening the directory would mend.
@@ -78,7 +82,14 @@ pub struct Report {
 impl Report {
     fn new() -> Report {
         let checks = Check::ALL.map(|check| Checked { check, looked_at: 0, broken: Vec::new() });
-        Report { state_uuid: None, checks: checks.to_vec(), mends: Vec::new(), notes: Vec::new() }
+        Report {
+            state_uuid: None,
+            commit_sequence: 0,
+            positions: BTreeMap::new(),
+            checks: checks.to_vec(),
+            mends: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -147,6 +158,7 @@ impl Verifier<'_> {
         self.positions(&mut damaged)?;
         self.outbox(&collections, &mut damaged)?;
         self.orphans(&collections, &unreadable)?;
+        self.report.commit_sequence = self.look.space.get(&keys::commit_sequence()).ok().flatten().unwrap_or(0);
         self.unreadable(damaged);
         Ok(self.report)
     }
@@ -304,6 +316,7 @@ impl Verifier<'_> {
         let positions = self.look.space.survey::<Position>(&keys::positions(), damaged)?;
         self.report.looked_at(Check::Positions, positions.len());
         for (key, record) in positions {
+            self.report.positions.extend(keys::partition_of(&key).map(|partition| (partition, record.next)));
             if keys::partition_of(&key).is_none_or(|partition| partition.0 < 0) || record.next.0 < 0 {
                 let what = format!("the position {} of {}", record.next.0, key.escape_ascii());
                 self.report.found([Broken { check: Check::Positions, collection: None, what }]);

@@ -1,6 +1,7 @@
 //! The store's promises, a file for each kind. What they share: a collection of faces that are
 //! each alone in a cluster, and the changes an engine would tell of them.
 
+mod backups;
 mod commits;
 mod compacts;
 mod erases;

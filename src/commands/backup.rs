@@ -1,0 +1,115 @@
+//! `facetd backup` and `facetd restore`: a copy of a state, of a running daemon too, and its way back.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use facetd::config::Config;
+use facetd::daemon::control::{Done, Request, ask};
+use facetd::daemon::pipeline::now;
+use facetd::daemon::shard::ShardSettings;
+use facetd::face::CollectionName;
+use facetd::model::Artefact;
+use facetd::store::backup::{self, Progress};
+use facetd::store::verify::{Known, Rule};
+use facetd::store::{Store, StoreError};
+use indicatif::{HumanBytes, ProgressBar};
+
+use super::stopped::configuration;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  facetd backup --config /etc/facetd.toml --to /var/backups/facetd/2026-11-24
+  facetd backup --config facetd.toml --to /tmp/copy && facetd inspect --state /tmp/copy/state verify
+
+The daemon may run: it writes the copy itself, as its own user, and commits wait only while sled is copied.
+DIR is there whole or not at all. It holds embeddings and what the daemon knows of people: keep it as safe
+as the state, and let go of it as erasures ask for.")]
+pub struct Backup {
+    /// The daemon's configuration; it says where the state is
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Folder of the backup; new or empty
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  facetd restore --config /etc/facetd.toml --from /var/backups/facetd/2026-11-24
+
+state.dir must be missing or empty. Every file is held against its hash and the state against every invariant
+before it is put in place. Kafka may be ahead of it: `facetd run` then refuses, and names --new-incarnation.")]
+pub struct Restore {
+    /// The daemon's configuration; it says where the state is to be
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Folder of the backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+}
+
+/// A bar that follows a copy on a terminal.
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn show(&mut self, Progress { done, of }: Progress) {
+        let template = "{bar:40} {bytes}/{total_bytes} {eta}";
+        self.0.get_or_insert_with(|| super::progress_bar(of as usize, template)).set_position(done);
+    }
+}
+
+pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
+    let folder = configuration(&arguments.config)?.state.dir;
+    let to = std::path::absolute(&arguments.to)?;
+    let mut bar = Bar(None);
+    let asked = ask(&folder, &Request::Backup { to: to.clone() }, &mut |progress| bar.show(progress))
+        .with_context(|| format!("cannot ask the daemon of {}", folder.display()))?;
+    let done = match asked {
+        Some(done) => done.map_err(|error| anyhow!(error))?,
+        None => {
+            let store = Store::open_existing(&folder).map_err(|error| match error {
+                StoreError::Locked { .. } => anyhow!(
+                    "{} is in use and nobody answers at its control.sock: the daemon may be starting or stopping; try again",
+                    folder.display()
+                ),
+                error => error.into(),
+            })?;
+            let cut = store.cut(&to)?;
+            let pause_ms = cut.pause.as_millis() as u64;
+            let manifest = cut.finish(now(), &mut |progress| bar.show(progress))?;
+            let (bytes, files) = (manifest.bytes(), manifest.files.len());
+            Done { state_uuid: manifest.state_uuid, commit_sequence: manifest.commit_sequence, files, bytes, pause_ms }
+        }
+    };
+    let Done { state_uuid, commit_sequence, files, bytes, pause_ms } = done;
+    println!(
+        "{}: state {state_uuid} at commit {commit_sequence}, {files} files, {}; commits waited {pause_ms} ms",
+        to.display(),
+        HumanBytes(bytes)
+    );
+    Ok(())
+}
+
+pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
+    let config: Config = configuration(&arguments.config)?;
+    let settings = ShardSettings::new(&config, &Artefact::open(&config.model.dir)?);
+    let clusters = |name: &CollectionName| settings.engine(name).clusters;
+    let rule = Rule { model: settings.model.clone(), settings: &clusters };
+    let known = Known { rule: Some(rule), few: config.engine.hnsw_few };
+    let mut bar = Bar(None);
+    let restored = backup::restore(&arguments.from, &config.state.dir, &known, &mut |progress| bar.show(progress))?;
+    let (manifest, report) = (restored.manifest, restored.report);
+    println!(
+        "{}: state {} at commit {}, {}, whole",
+        config.state.dir.display(),
+        manifest.state_uuid,
+        manifest.commit_sequence,
+        HumanBytes(manifest.bytes())
+    );
+    for (partition, next) in report.positions {
+        println!("partition {}: reads on from offset {}", partition.0, next.0);
+    }
+    println!("Kafka may be ahead of it; `facetd run` then refuses and says what --new-incarnation does");
+    Ok(())
+}

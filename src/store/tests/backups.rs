@@ -1,0 +1,48 @@
+//! A backup is the state as it was when it was cut, whatever is committed while it is copied.
+
+use super::*;
+use crate::store::backup::restore;
+use crate::store::verify::Known;
+
+#[test]
+fn what_is_committed_after_the_cut_is_not_in_the_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, to, into) = (folder.path().join("state"), folder.path().join("backup"), folder.path().join("restored"));
+    let mut store = filled(&path, 3);
+    let cut = store.cut(&to).unwrap();
+    // More is dead than alive afterwards, but nothing is compacted while the copy needs the old file.
+    let mut changes = arrives(4, 3);
+    changes.vectors = vec![NewVector { node: NodeId(3), embedding: embedding(4) }; 30_000];
+    store.commit(&commit_of(changes)).unwrap();
+    store.commit(&commit_of(goes(1, 0, 4))).unwrap();
+    assert_eq!(store.needs_compaction(), []);
+    assert!(!to.exists(), "a backup is whole or not there");
+    let mut told = Vec::new();
+    let manifest = cut.finish(Timestamp(7), &mut |progress| told.push(progress)).unwrap();
+    assert_eq!((manifest.commit_sequence, manifest.at), (3, Timestamp(7)));
+    assert_eq!(told.last().map(|progress| (progress.done, progress.of)), Some((manifest.bytes(), manifest.bytes())));
+    assert_eq!(store.needs_compaction(), [lobby()]);
+
+    let restored = restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+    assert_eq!(restored.manifest, manifest);
+    assert_eq!(held(&open(&into)), [1, 2, 3]);
+    assert_eq!(open(&into).state_uuid(), store.state_uuid());
+    assert_eq!(held(&store), [2, 3, 4]);
+    assert!(matches!(store.cut(&to), Err(StoreError::NotEmpty { .. })));
+}
+
+#[test]
+fn what_is_published_while_sled_is_copied_leaves_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder.path().join("state"), 6);
+    // As the copy finds it when the first two are copied and then the first four are cleared.
+    let mut batch = Batch::default();
+    [3, 4].into_iter().for_each(|sequence| batch.remove(keys::outbox(sequence)));
+    store.space.apply(batch).unwrap();
+    let to = folder.path().join("backup");
+    store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
+    let into = folder.path().join("restored");
+    restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+    let pending = open(&into).outbox().pending(0, 9).unwrap();
+    assert_eq!(pending.iter().map(|pending| pending.sequence).collect::<Vec<_>>(), [5, 6]);
+}
