@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::committed::Committed;
 use super::keys;
 use super::outbox::{Entry, Forgotten, Pending, Published};
 use super::records::{CollectionRecord, LinkagesRecord};
@@ -132,6 +133,12 @@ impl Store {
         self.space.apply(batch)?;
         failpoint::reached("store::flushed");
         self.commit_sequence = commit_sequence;
+        if commit.incarnation.is_some() {
+            // What it said was of the one before.
+            self.committed = Committed::open(self.directory.path(), &self.identity.state_uuid)?.0;
+        }
+        self.committed.note(commit_sequence)?;
+        failpoint::reached("store::noted");
         if commit.model.is_some() || commit.incarnation.is_some() {
             // They are of the model or the state before.
             self.snapshots().remove_where(|_| true)?;

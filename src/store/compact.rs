@@ -65,6 +65,7 @@ impl Store {
         if before.dead() == 0 {
             return Ok(());
         }
+        failpoint::reached("compact::begin");
         let after = self.write_next_generation(collection, before)?;
         failpoint::reached("compact::written");
         self.make_it_count(collection, after)?;

@@ -1,13 +1,15 @@
 //! The folders of a state directory, and the lock that gives it one user.
 
 use std::fs::{DirEntry, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use crate::face::CollectionName;
 
 const VECTORS: &str = "vectors";
+/// What a new state takes at once, and what sled's log grows by, with something to spare.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// A locked state directory. The lock goes with the process, also when it is killed.
 pub struct Directory {
@@ -40,7 +42,12 @@ impl Directory {
     /// Locks `path`, making it first when there is none.
     pub fn create(path: &Path) -> Result<Directory, StoreError> {
         let vectors = path.join(VECTORS);
+        // A folder lasts once the folder it is in is synced.
+        let new: Vec<&Path> = vectors.ancestors().take_while(|folder| !folder.exists()).collect();
         std::fs::create_dir_all(&vectors).map_err(StoreError::io(&vectors))?;
+        for parent in new.into_iter().filter_map(Path::parent) {
+            sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
         let directory = Directory::lock(path)?;
         sync_folder(path)?;
         Ok(directory)
@@ -129,6 +136,18 @@ impl Directory {
     pub fn size(&self) -> Result<u64, StoreError> {
         size_of(&self.path).map_err(StoreError::io(&self.path))
     }
+}
+
+/// Whether a state can be kept in `path`, which need not be there yet: it can be written and has
+/// room for a start. Leaves nothing behind.
+pub fn check_room(path: &Path) -> Result<(), StoreError> {
+    let there = path.ancestors().find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
+    let probe = || {
+        let mut file = tempfile::tempfile_in(there.unwrap_or(Path::new(".")))?;
+        file.write_all(&vec![0; ROOM_BYTES])?;
+        file.sync_data()
+    };
+    probe().map_err(StoreError::io(path))
 }
 
 /// Makes a folder's list of files durable; or a file.

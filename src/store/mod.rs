@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/LOCK                                    held while a facetd uses the directory
+//! DIR/COMMITTED                               the number of the last commit that was acknowledged
 //! DIR/vectors/COLLECTION.GENERATION.vectors   embeddings, append-only, fixed records
 //! DIR/snapshots/COLLECTION.SEQUENCE.snapshot  what an engine derived, see snapshots.rs
 //! DIR/sled/                                   everything else: one tree, keys in keys.rs, records in records.rs
@@ -18,11 +19,13 @@
 pub mod backup;
 mod checks;
 mod commit;
+mod committed;
 mod compact;
 mod directory;
 mod error;
 mod keys;
 mod look;
+mod opening;
 pub mod outbox;
 mod records;
 pub mod repair;
@@ -44,6 +47,7 @@ use crate::engine::event::Cluster;
 use crate::face::{ClusterId, CollectionName, FaceId, NodeId, Position, Timestamp};
 pub use checks::{Broken, Check};
 pub use commit::{CollectionCommit, Commit, Incarnation};
+use committed::{Committed, Said};
 pub use compact::Compacted;
 use directory::Directory;
 pub use error::StoreError;
@@ -77,6 +81,8 @@ pub struct Store {
     commit_sequence: u64,
     suppressed: Suppressed,
     outbox: Outbox,
+    /// Where the number of commits is noted beside sled.
+    committed: Committed,
     /// Last, so that it is let go last: it holds the lock.
     directory: Directory,
 }
@@ -90,10 +96,7 @@ impl Store {
         let identity = match identity {
             Some(identity) => identity,
             None => {
-                if !directory.vector_files()?.is_empty() {
-                    let what = "its vector files are there, what its sled folder held is not".to_string();
-                    return Err(StoreError::Damaged { path: path.to_path_buf(), what });
-                }
+                check_new(&directory)?;
                 let identity = Identity::new(model)?;
                 let mut batch = Batch::default();
                 batch.put(keys::identity(), &identity);
@@ -102,6 +105,11 @@ impl Store {
             }
         };
         Store::with(directory, space, identity)
+    }
+
+    /// Whether a state can be made or go on in `path`: it can be written and has room.
+    pub fn check_room(path: &Path) -> Result<(), StoreError> {
+        directory::check_room(path)
     }
 
     /// Whether the state was made with `model`.
@@ -114,7 +122,11 @@ impl Store {
         let missing = || StoreError::Missing { path: path.to_path_buf() };
         let directory = Directory::open(path)?.ok_or_else(missing)?;
         let (space, identity) = upgrade::open(&directory, None)?;
-        Store::with(directory, space, identity.ok_or_else(missing)?)
+        let Some(identity) = identity else {
+            check_new(&directory)?;
+            return Err(missing());
+        };
+        Store::with(directory, space, identity)
     }
 
     fn with(directory: Directory, space: Space, identity: Identity) -> Result<Store, StoreError> {
@@ -125,7 +137,9 @@ impl Store {
         };
         let hashes = space.scan::<Timestamp>(&keys::all_suppressed())?.into_iter();
         let hashes: HashSet<_> = hashes.filter_map(|(key, _)| keys::suppressed_of(&key)).collect();
+        let (committed, said) = Committed::open(directory.path(), &identity.state_uuid)?;
         let mut store = Store {
+            committed,
             outbox: Outbox::new(space.clone(), durable),
             suppressed: Suppressed::new(identity.suppression_key.clone(), hashes),
             hold: backup::Hold::default(),
@@ -135,6 +149,7 @@ impl Store {
             identity,
             directory,
         };
+        store.check_committed(said)?;
         for (key, record) in store.space.scan::<CollectionRecord>(&keys::collections())? {
             let name = keys::collection_of(&key).ok_or_else(|| store.damaged("a collection's key"))?;
             store.vectors(&name, &record).recover()?;
@@ -144,6 +159,20 @@ impl Store {
         let there = |name: &CollectionName| store.collections.contains_key(name);
         store.snapshots().clear_up(there, store.commit_sequence)?;
         Ok(store)
+    }
+
+    /// Whether sled lost commits that were acknowledged. Before anything is touched.
+    fn check_committed(&self, said: Said) -> Result<(), StoreError> {
+        let found = self.commit_sequence;
+        match said {
+            Said::Commit(acknowledged) if acknowledged > found => {
+                let what = format!("it ends with commit {found}, but commit {acknowledged} was acknowledged");
+                return Err(StoreError::Damaged { path: self.directory.sled(), what });
+            }
+            Said::Unusable => tracing::warn!("COMMITTED says nothing of this state: it is made anew"),
+            Said::Commit(_) | Said::Nothing => {}
+        }
+        self.committed.note(found)
     }
 
     /// The identity of this state: part of every event's id.
@@ -241,6 +270,17 @@ impl Store {
     fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.directory.path().to_path_buf(), what: what.to_string() }
     }
+}
+
+/// Whether a directory whose sled holds nothing ever was a state: the rest is made later.
+fn check_new(directory: &Directory) -> Result<(), StoreError> {
+    let beside = match (directory.vector_files()?.is_empty(), Committed::is_in(directory.path())) {
+        (true, false) => return Ok(()),
+        (true, true) => "COMMITTED is",
+        (false, _) => "its vector files are",
+    };
+    let what = format!("{beside} there, what its sled folder held is not");
+    Err(StoreError::Damaged { path: directory.sled(), what })
 }
 
 #[cfg(test)]

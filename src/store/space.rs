@@ -8,6 +8,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -15,21 +16,42 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use super::keys::Key;
+use super::opening::{self, CLOSING, guarded};
 use crate::failpoint;
 
-/// Memory sled may use for pages it keeps.
-const CACHE_BYTES: u64 = 64 << 20;
 const CHECKSUM_BYTES: usize = 4;
-/// How long sled may take to let go of a file that was closed.
-const CLOSING: Duration = Duration::from_secs(30);
 /// Records copied at once.
 const COPIED_AT_ONCE: usize = 1024;
 
 /// The tree, with checked values. Cheap to clone; clones see the same tree.
 #[derive(Clone)]
 pub struct Space {
-    tree: sled::Tree,
+    tree: Arc<Guarded>,
     path: PathBuf,
+}
+
+/// sled's tree. Letting go of it writes, and what fails then is a panic of sled's.
+struct Guarded(Option<sled::Tree>);
+
+impl std::ops::Deref for Guarded {
+    type Target = sled::Tree;
+
+    fn deref(&self) -> &sled::Tree {
+        self.0.as_ref().expect("the tree goes only with its guard")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let tree = self.0.take();
+        let let_go = || {
+            drop(tree);
+            Ok(())
+        };
+        if let Err(error) = guarded(Path::new("sled"), let_go) {
+            tracing::error!(%error, "closing failed");
+        }
+    }
 }
 
 /// What becomes of a record that is written anew: its new bytes, or none where it stays as it is.
@@ -60,11 +82,7 @@ impl Batch {
 
 impl Space {
     pub fn open(path: &Path) -> Result<Space, StoreError> {
-        // Only a flush of ours is a commit, so sled need not flush on its own clock.
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let fail = |source| StoreError::Sled { path: path.to_path_buf(), source };
-        let database = open_when_free(&config).map_err(fail)?;
-        let tree = database.open_tree("state").map_err(fail)?;
+        let tree = Arc::new(Guarded(Some(opening::open(path)?)));
         Ok(Space { tree, path: path.to_path_buf() })
     }
 
@@ -72,16 +90,22 @@ impl Space {
     pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         self.apply_soon(batch)?;
         failpoint::reached("store::applied");
-        self.tree.flush().map(drop).map_err(|source| self.failed(source))
+        failpoint::refused("store::flush").map_err(StoreError::io(&self.path))?;
+        self.ask(|| self.tree.flush()).map(drop)
     }
 
     /// Applies a batch that may be lost when the machine dies before the next [`Space::apply`].
     pub fn apply_soon(&self, batch: Batch) -> Result<(), StoreError> {
-        self.tree.apply_batch(batch.writes).map_err(|source| self.failed(source))
+        failpoint::refused("store::apply").map_err(StoreError::io(&self.path))?;
+        self.ask(|| self.tree.apply_batch(batch.writes))
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+        guarded(&self.path, ask)
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.tree.get(key).map_err(|source| self.failed(source))? {
+        match self.ask(|| self.tree.get(key))? {
             Some(value) => self.open_value(key, &value).map(Some),
             None => Ok(None),
         }
@@ -94,8 +118,8 @@ impl Space {
 
     /// Tells of every key whether its value has its checksum.
     pub fn look_over(&self, mut tell: impl FnMut(&[u8], bool)) -> Result<(), StoreError> {
-        for item in self.tree.iter() {
-            let (key, value) = item.map_err(|source| self.failed(source))?;
+        for item in self.items(self.tree.iter()) {
+            let (key, value) = item?;
             tell(&key, self.checked(&key, &value).is_ok());
         }
         Ok(())
@@ -108,8 +132,8 @@ impl Space {
         damaged: &mut Vec<Key>,
     ) -> Result<Vec<(Key, T)>, StoreError> {
         let mut values = Vec::new();
-        for item in self.tree.scan_prefix(prefix) {
-            let (key, value) = item.map_err(|source| self.failed(source))?;
+        for item in self.items(self.tree.scan_prefix(prefix)) {
+            let (key, value) = item?;
             match self.open_value(&key, &value) {
                 Ok(value) => values.push((key.to_vec(), value)),
                 Err(_) => damaged.push(key.to_vec()),
@@ -134,25 +158,25 @@ impl Space {
 
     /// Whether there is a value at `key`.
     pub fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.tree.contains_key(key).map_err(|source| self.failed(source))
+        self.ask(|| self.tree.contains_key(key))
     }
 
     /// Every key that begins with `prefix`, in order.
     pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, StoreError>> {
-        self.tree.scan_prefix(prefix).keys().map(|key| key.map_err(|source| self.failed(source)))
+        self.items(self.tree.scan_prefix(prefix)).map(|item| item.map(|(key, _)| key))
     }
 
     /// How many keys begin with `prefix`. O(their number).
     pub fn count(&self, prefix: &[u8]) -> usize {
-        self.tree.scan_prefix(prefix).keys().count()
+        self.items(self.tree.scan_prefix(prefix)).count()
     }
 
     /// Writes everything into the empty space `to`, as `rewritten` has it, and returns when it is on
     /// disk there. Every checksum is verified: damage is not carried over.
     pub fn copy_to(&self, to: &Space, rewritten: &dyn Fn(&[u8], &[u8]) -> Rewritten) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        for (place, item) in self.tree.iter().enumerate() {
-            let (key, value) = item.map_err(|source| self.failed(source))?;
+        for (place, item) in self.items(self.tree.iter()).enumerate() {
+            let (key, value) = item?;
             match rewritten(&key, self.checked(&key, &value)?).map_err(|_| self.damaged(&key))? {
                 Some(bytes) => batch.put_bytes(key.to_vec(), bytes),
                 None => batch.writes.insert(key, value),
@@ -175,12 +199,28 @@ impl Space {
         &self,
         items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
     ) -> Result<Vec<(Key, T)>, StoreError> {
-        items
+        self.items(items)
             .map(|item| {
-                let (key, value) = item.map_err(|source| self.failed(source))?;
+                let (key, value) = item?;
                 Ok((key.to_vec(), self.open_value(&key, &value)?))
             })
             .collect()
+    }
+
+    /// sled's items, up to the first it cannot give.
+    fn items(
+        &self,
+        mut items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let item = self.ask(|| items.next().transpose()).transpose();
+            failed = matches!(item, Some(Err(_)));
+            item
+        })
     }
 
     fn open_value<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
@@ -197,26 +237,6 @@ impl Space {
 
     pub(super) fn damaged(&self, key: &[u8]) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: format!("the record {}", key.escape_ascii()) }
-    }
-
-    fn failed(&self, source: sled::Error) -> StoreError {
-        StoreError::Sled { path: self.path.clone(), source }
-    }
-}
-
-/// sled closes its file from a thread of its own, some time after its last handle is dropped, and
-/// says nothing when it has. The directory's lock is ours by now, so nobody else can have it open.
-fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
-    let started = Instant::now();
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && started.elapsed() < CLOSING =>
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            opened => return opened,
-        }
     }
 }
 

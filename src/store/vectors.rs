@@ -20,6 +20,7 @@ use super::StoreError;
 use super::directory::sync_folder;
 use crate::engine::changes::NewVector;
 use crate::face::{Arrival, Embedding, NodeId};
+use crate::failpoint;
 
 const MAGIC: &[u8; 8] = b"facetd-v";
 const FORMAT: u32 = 2;
@@ -78,6 +79,7 @@ impl VectorFile {
             bytes.extend(crc.to_le_bytes());
         }
         let io = StoreError::io(&self.path);
+        failpoint::refused("vectors::append").map_err(&io)?;
         if self.records == 0 {
             let mut file = File::create(&self.path).map_err(&io)?;
             file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(&io)?;
@@ -162,6 +164,7 @@ impl VectorFile {
     /// Writes the whole file: these records, without their checksums yet, and no others.
     fn write<'a>(&self, bodies: impl Iterator<Item = &'a [u8]>) -> Result<(), StoreError> {
         let io = StoreError::io(&self.path);
+        failpoint::refused("vectors::rewrite").map_err(&io)?;
         let mut out = BufWriter::with_capacity(WRITE_BYTES, File::create(&self.path).map_err(&io)?);
         out.write_all(&self.header()).map_err(&io)?;
         for (number, body) in (0..).zip(bodies) {

@@ -4,6 +4,7 @@
 mod backups;
 mod commits;
 mod compacts;
+mod damage;
 mod erases;
 mod model;
 mod restores;

@@ -17,6 +17,7 @@ fn of_format_2(folder: &Path) {
     }
     batch.put(keys::position(Partition(2)), &Offset(11));
     store.space.apply(batch).unwrap();
+    std::fs::remove_file(folder.join("COMMITTED")).unwrap();
 }
 
 fn format_of(folder: &Path) -> Format {
