@@ -1,13 +1,13 @@
 //! `facetd check`: what `facetd run` would find, without running.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use facetd::config::{CollectionSettings, Collections, Config};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
 use facetd::source::topics::check_topics;
-use facetd::store::Store;
+use facetd::store::{Model, Store, StoreError};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -34,14 +34,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(LoadedModel { artefact, model }) => {
             tell("model", Ok(format!("{}, {} wide, on {}", artefact.name, artefact.shape.dimension, model.device())));
             let settings = ShardSettings::new(&config, &artefact);
-            let state = match config.state.dir.join("sled").exists() {
-                false => Ok(format!("{} will be made", config.state.dir.display())),
-                true => Store::open_existing(&config.state.dir)
-                    .and_then(|store| store.check_model(&settings.model).map(|()| store))
-                    .map(|store| format!("{}, {} collections", config.state.dir.display(), store.collections().count()))
-                    .map_err(|error| error.to_string()),
-            };
-            tell("state", state);
+            let state = check_state(&config.state.dir, &settings.model);
+            tell("state", state.map_err(|error| error.to_string()));
         }
         Err(error) => tell("model", Err(error.to_string())),
     }
@@ -56,6 +50,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         0 => Ok(()),
         _ => anyhow::bail!("{wrong} of the checks failed"),
     }
+}
+
+/// The state's folder, as `facetd run` would find it.
+fn check_state(folder: &Path, model: &Model) -> Result<String, StoreError> {
+    let told = match folder.join("sled").exists() {
+        false => format!("{} will be made", folder.display()),
+        true => {
+            let store = Store::open_existing(folder)?;
+            store.check_model(model)?;
+            format!("{}, {} collections", folder.display(), store.collections().count())
+        }
+    };
+    Store::check_room(folder).map(|()| told)
 }
 
 /// What is kept of which collections, where anything ever expires.
