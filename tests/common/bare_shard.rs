@@ -1,7 +1,7 @@
 //! A shard without Kafka: records in batches of a test's choosing, a model that is fast and easy to
 //! follow, and the time a test says it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use facetd::config::Config;
@@ -81,10 +81,7 @@ impl Rig {
     }
 
     fn of(state: PathBuf, folder: Option<Arc<tempfile::TempDir>>, more: &str) -> Rig {
-        let config = Config::parse(more, std::iter::empty()).unwrap();
-        let artefact = Artefact::open(&project().join("tests/fixtures/model")).unwrap();
-        assert_eq!(artefact.shape, SHAPE);
-        Rig { state, folder, settings: ShardSettings::new(&config, &artefact) }
+        Rig { state, folder, settings: settings(more) }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -92,11 +89,23 @@ impl Rig {
     }
 
     pub fn open(&self) -> Driven {
-        let (metrics, view) = (Arc::new(Metrics::new()), Arc::new(View::default()));
-        let shard =
-            Shard::open(&self.state(), self.settings.clone(), Arc::new(Mean), view.clone(), metrics.clone()).unwrap();
-        Driven { shard, metrics, view }
+        open(&self.state(), self.settings.clone())
     }
+}
+
+/// The shard of a state directory anywhere.
+pub fn open(state: &Path, settings: ShardSettings) -> Driven {
+    let (metrics, view) = (Arc::new(Metrics::new()), Arc::new(View::default()));
+    let shard = Shard::open(state, settings, Arc::new(Mean), view.clone(), metrics.clone()).unwrap();
+    Driven { shard, metrics, view }
+}
+
+/// The shipped configuration with `more` of it, as TOML.
+pub fn settings(more: &str) -> ShardSettings {
+    let config = Config::parse(more, std::iter::empty()).unwrap();
+    let artefact = Artefact::open(&project().join("tests/fixtures/model")).unwrap();
+    assert_eq!(artefact.shape, SHAPE);
+    ShardSettings::new(&config, &artefact)
 }
 
 /// A shard at work.

@@ -176,6 +176,11 @@ impl Running<'_> {
         self.child.id()
     }
 
+    /// Waits until it ends on its own account.
+    pub fn ended(mut self, limit: Duration) -> ExitStatus {
+        wait_for("the daemon to end", limit, || self.child.try_wait().unwrap())
+    }
+
     /// `kill -9`.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -9,6 +9,7 @@ pub mod chance;
 pub mod daemon;
 pub mod faces;
 pub mod kafka_client;
+pub mod lost_writes;
 pub mod shard;
 pub mod told;
 pub mod traces;
