@@ -79,7 +79,8 @@ fn fill(state: &Path) {
     let (mut topic, mut people) = (Topic::default(), People::new(3));
     for round in 0..4 {
         let mut driven = bare_shard::open(state, bare_shard::settings(""));
-        for batch in 0..6 {
+        // The last time much: what sled wrote since it was opened it reads again, and may leave out.
+        for batch in 0..if round == 3 { 40 } else { 6 } {
             let faces = (0..120).map(|face| {
                 let id = format!("face-{}-{:0100}", (batch * 97 + face) % 300, 0);
                 let collection = ["lobby", "gate"][face % 2];
