@@ -5,7 +5,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::Duration;
 
 use common::broker::{RealKafka, Topics};
@@ -70,7 +70,7 @@ impl Scene {
     /// A start that has to fail; what it says.
     fn refused(&self) -> String {
         let before = self.installation.log().len();
-        let ended = ended(self.installation.spawn(|_| {}));
+        let ended = self.installation.spawn(|_| {}).ended(LIMIT);
         assert!(!ended.success());
         self.installation.log()[before..].to_string()
     }
@@ -104,10 +104,6 @@ fn payload(face: usize) -> Vec<u8> {
     json::encode(&Message { embedding: (0..DIMENSION).map(value).collect(), ..Message::default() })
 }
 
-fn ended(mut daemon: Running) -> ExitStatus {
-    wait_for("the daemon to end", LIMIT, || daemon.ended())
-}
-
 fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     output_of(Command::new("cp").arg("-r").arg(from).arg(to));
@@ -126,7 +122,7 @@ fn a_second_daemon_on_the_shard_fences_the_first() {
     let first = scene.installation.start();
     scene.send(20..40);
     scene.wait(&first);
-    assert!(!ended(second.spawn(|_| {})).success());
+    assert!(!second.spawn(|_| {}).ended(LIMIT).success());
     assert!(second.log().contains("--new-incarnation"), "{}", second.log());
     scene.send(40..60);
     scene.wait(&first);
@@ -136,7 +132,7 @@ fn a_second_daemon_on_the_shard_fences_the_first() {
         command.arg("--new-incarnation");
     });
     scene.send(60..80);
-    assert!(!ended(first).success());
+    assert!(!first.ended(LIMIT).success());
     let log = scene.installation.log();
     assert!(log.contains("another facetd has taken over"), "{log}");
     scene.wait(&running);

@@ -145,10 +145,10 @@ fn a_disk_that_refuses_in_the_middle_ends_it_with_nothing_lost() {
         let scratch = tempfile::tempdir().unwrap();
         let refuse = scratch.path().join("refuse");
         std::fs::create_dir_all(installation.state()).unwrap();
-        let mut command = installation.command();
-        command.env("LD_PRELOAD", recorder(scratch.path())).env("RECORD_REFUSE", &refuse);
-        command.env("RECORD_FOLDER", installation.state()).env("RECORD_LOG", "/dev/null");
-        let daemon = installation.start_as(&mut command);
+        let daemon = installation.start_with(|command| {
+            command.env("LD_PRELOAD", recorder(scratch.path())).env("RECORD_REFUSE", &refuse);
+            command.env("RECORD_FOLDER", installation.state()).env("RECORD_LOG", "/dev/null");
+        });
         send(&broker, 0..FACES / 2);
         daemon.wait_metric("facetd_engine_faces", 100.0, LIMIT);
         std::fs::write(&refuse, error).unwrap();

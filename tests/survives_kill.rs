@@ -170,7 +170,7 @@ fn collect(folder: &Path, names: &mut BTreeSet<String>) {
 /// Waits for a death at a failpoint. One that it does not come by is found out in the end.
 fn dies_by_itself(mut daemon: Running) {
     let started = Instant::now();
-    while daemon.ended().is_none() && started.elapsed() < DEATH {
+    while daemon.has_ended().is_none() && started.elapsed() < DEATH {
         std::thread::sleep(Duration::from_millis(10));
     }
     daemon.kill();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::broker::MockBroker;
 use common::daemon::{Installation, Settings};
 use common::kafka_client::{Feed, read_topic};
-use common::{project, wait_for};
+use common::project;
 use facetd::codec::{Message, json};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -89,12 +89,11 @@ fn an_error_of_onnx_runtime_ends_the_daemon_and_the_next_goes_on() {
     let broker = MockBroker::start();
     let installation = installation(&broker, "[engine]\nbatch_faces = 8\n");
     feed(&broker);
-    let mut daemon = installation.spawn(|command| {
+    let daemon = installation.spawn(|command| {
         // The first runs are those that try the model at the start.
         command.env("FAILPOINTS", "model::run=8*off->return");
     });
-    let ended = wait_for("the daemon to end", LIMIT, || daemon.ended());
-    assert!(!ended.success());
+    assert!(!daemon.ended(LIMIT).success());
     let log = installation.log();
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("facetd: ") && last.contains("LP") || last.contains("RE"), "{log}");

@@ -164,7 +164,7 @@ impl Running<'_> {
     }
 
     /// Whether it has ended by itself, and how.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
