@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::bare_shard::{self, People, Topic};
 use common::chance::Chance;
+use facetd::face::FaceId;
 use facetd::store::{Model, Store};
 
 /// What may be damaged: how the paths begin, in how many cases, and whether it is made anew from other files.
@@ -22,6 +24,7 @@ const KINDS: &[(&str, usize, Derived)] = &[
     ("sled/snap.", 40, Derived::Yes),
     ("sled/conf", 40, Derived::Yes),
     ("COMMITTED", 30, Derived::Yes),
+    ("snapshots/", 40, Derived::Yes),
     ("LOCK", 10, Derived::Yes),
 ];
 /// For the process that opens a damaged state.
@@ -99,6 +102,7 @@ fn fill(state: &Path) {
         if round % 2 == 0 {
             driven.settle(1);
         }
+        driven.shard.cut_snapshots(PATIENCE);
         drop(driven);
         if round == 1 {
             Store::compact_all(state).unwrap();
@@ -173,12 +177,28 @@ fn opens_a_damaged_state() {
     });
     match held {
         Ok(held) => {
+            let held = format!("{held} {:?}", clusters(Path::new(&state)));
             let mut hasher = DefaultHasher::new();
             held.hash(&mut hasher);
             println!("\nholds {}", hasher.finish());
         }
         Err(error) => println!("\nerror {error}"),
     }
+}
+
+/// Who is with whom once a daemon has gone on from the state and settled.
+fn clusters(state: &Path) -> BTreeSet<BTreeSet<FaceId>> {
+    let mut driven = bare_shard::open(state, bare_shard::settings(""));
+    driven.settle(1);
+    let mut clusters: BTreeMap<_, BTreeSet<FaceId>> = BTreeMap::new();
+    for collection in ["lobby", "gate"] {
+        let engine = driven.engine(collection);
+        for node in engine.faces().live() {
+            let cluster = (collection, engine.clusters().book().cluster_of(node).unwrap());
+            clusters.entry(cluster).or_default().insert(engine.faces().id(node).clone());
+        }
+    }
+    clusters.into_values().collect()
 }
 
 fn files_of(folder: &Path, root: &Path) -> Vec<PathBuf> {

@@ -12,7 +12,7 @@ use std::process::Command;
 use common::bare_shard::{self, Driven, People, Topic};
 use common::chance::Chance;
 use common::lost_writes::{Disk, Happening, record};
-use facetd::store::{Contents, Model, Store};
+use facetd::store::{Contents, Model, Published, Store};
 
 /// Moments at which the machine dies while a history begins with an empty folder.
 const PREFIXES: usize = 420;
@@ -250,8 +250,8 @@ impl History {
                 let pending = outbox.pending(0, 1 + self.chance.below(60)).unwrap();
                 if let Some(last) = pending.last() {
                     println!("publishing {}", last.sequence);
+                    outbox.acknowledge(&Published::up_to(last.sequence)).unwrap();
                 }
-                outbox.acknowledge(&pending).unwrap();
             }
         }
     }
