@@ -100,7 +100,7 @@ fn after_a_kill_only_who_was_touched_since_is_scored_again_and_the_clusters_are_
     let mut driven = rig.open();
     driven.apply(faces(&mut topic, &mut people, 0..300), 1);
     driven.settle(1);
-    wait_for_snapshots(&mut driven, 2);
+    driven.shard.cut_snapshots(LIMIT);
     drop(driven);
     // From here on none is cut: what comes is the tail.
     let never = rig.with("[state]\nsnapshot_interval = \"0s\"");

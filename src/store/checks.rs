@@ -12,6 +12,7 @@ use super::StoreError;
 use super::keys::{self, Key};
 use super::records::{CollectionRecord, LinkagesRecord};
 use super::space::Space;
+use super::sums::Sum;
 use crate::engine::changes::{Constraint, ConstraintKind, Counters, FaceRecord};
 use crate::engine::event::Cluster;
 use crate::face::{Arrival, ClusterId, CollectionName, Embedding, FaceId, NodeId};
@@ -151,6 +152,8 @@ pub struct Parts {
     /// By the id in their key.
     pub clusters: Vec<(ClusterId, Cluster)>,
     pub constraints: Vec<(Key, Constraint)>,
+    /// Of all its records, readable or not.
+    pub sum: Sum,
 }
 
 impl Parts {
@@ -161,23 +164,27 @@ impl Parts {
         record: CollectionRecord,
         damaged: &mut Vec<Key>,
     ) -> Result<Parts, StoreError> {
-        let mut damaged_linkages = Vec::new();
+        let (mut sum, mut damaged_linkages, mut sum_of_linkages) = (Sum::default(), Vec::new(), Sum::default());
         // The two long ones at once: a start waits for them.
         let (faces, linkages) = rayon::join(
-            || space.survey(&keys::faces(name), damaged),
-            || space.survey(&keys::all_linkages(name), &mut damaged_linkages),
+            || space.survey_summed(&keys::faces(name), damaged, &mut sum),
+            || space.survey_summed(&keys::all_linkages(name), &mut damaged_linkages, &mut sum_of_linkages),
         );
         let (faces, linkages) = (faces?, linkages?);
         damaged.extend(damaged_linkages);
-        let clusters = space.survey(&keys::clusters(name), damaged)?;
+        sum.join(sum_of_linkages);
+        let clusters = space.survey_summed(&keys::clusters(name), damaged, &mut sum)?;
+        let nodes = space.survey_summed(&keys::nodes(name), damaged, &mut sum)?;
+        let constraints = space.survey_summed(&keys::constraints(name), damaged, &mut sum)?;
         Ok(Parts {
             name: name.clone(),
             record,
             faces: faces.into_iter().filter_map(|(key, face)| Some((keys::node_in(&key)?, face))).collect(),
-            nodes: space.survey(&keys::nodes(name), damaged)?,
+            nodes,
             linkages: linkages.into_iter().filter_map(|(key, of)| Some((keys::node_in(&key)?, of))).collect(),
             clusters: clusters.into_iter().filter_map(|(key, of)| Some((keys::cluster_in(&key)?, of))).collect(),
-            constraints: space.survey(&keys::constraints(name), damaged)?,
+            constraints,
+            sum,
         })
     }
 
@@ -502,6 +509,7 @@ mod tests {
             linkages: Vec::new(),
             clusters,
             constraints: Vec::new(),
+            sum: Sum::default(),
         };
         let mut broken = Vec::new();
         super::clusters(&parts, &mut broken);

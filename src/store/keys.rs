@@ -25,6 +25,17 @@ pub fn commit_sequence() -> Key {
     b"!commit-sequence".to_vec()
 }
 
+/// How the keys of sums begin.
+pub fn sums() -> Key {
+    b"!sum/".to_vec()
+}
+
+/// How the keys of all records begin that belong to no collection, of whatever kind.
+pub fn of_no_collection() -> Vec<Key> {
+    let of_collections = [b'f', b'i', b'l', b'k', b'x'];
+    (0..=u8::MAX).filter(|kind| !of_collections.contains(kind)).map(|kind| vec![kind]).collect()
+}
+
 pub fn outbox(sequence: u64) -> Key {
     [b"o", &sequence.to_be_bytes()[..]].concat()
 }

@@ -34,6 +34,7 @@ mod rewrite;
 mod salvage;
 mod snapshots;
 mod space;
+mod sums;
 mod suppressed;
 mod upgrade;
 mod vectors;
@@ -149,7 +150,7 @@ impl Store {
             identity,
             directory,
         };
-        store.check_committed(said)?;
+        store.check_whole(said)?;
         for (key, record) in store.space.scan::<CollectionRecord>(&keys::collections())? {
             let name = keys::collection_of(&key).ok_or_else(|| store.damaged("a collection's key"))?;
             store.vectors(&name, &record).recover()?;
@@ -161,17 +162,21 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether sled lost commits that were acknowledged. Before anything is touched.
-    fn check_committed(&self, said: Said) -> Result<(), StoreError> {
+    /// Whether sled lost commits that were acknowledged, or records that belong to no collection:
+    /// those of a collection are checked when it is read. Before anything is touched.
+    fn check_whole(&self, said: Said) -> Result<(), StoreError> {
         let found = self.commit_sequence;
         match said {
             Said::Commit(acknowledged) if acknowledged > found => {
                 let what = format!("it ends with commit {found}, but commit {acknowledged} was acknowledged");
                 return Err(StoreError::Damaged { path: self.directory.sled(), what });
             }
+            // Of an older format, which had no sums.
+            Said::Nothing if !self.space.has_sums() => self.space.apply(Batch::default())?,
             Said::Unusable => tracing::warn!("COMMITTED says nothing of this state: it is made anew"),
             Said::Commit(_) | Said::Nothing => {}
         }
+        self.space.check_sum(&[], self.space.add_up_rest()?)?;
         self.committed.note(found)
     }
 

@@ -78,6 +78,7 @@ impl Store {
         if let Some(key) = damaged.first() {
             return Err(self.space.damaged(key));
         }
+        self.space.check_sum(name.as_str().as_bytes(), parts.sum)?;
         self.refuse(&parts, &[checks::faces])?;
         let embeddings = self.embeddings(&parts)?;
         let checks = [checks::ids, checks::owners_of_linkages, checks::arrivals, checks::clusters];

@@ -163,7 +163,7 @@ mod tests {
             died_after(steps, filled(&directory), &directory, &doubled);
             repair(&directory).unwrap();
             let expected = if steps < STEPS { records() } else { changed.clone() };
-            assert_eq!(Space::open(&directory.sled()).unwrap().scan::<u32>(&[]).unwrap(), expected, "after {steps}");
+            assert_eq!(Space::open(&directory.sled()).unwrap().scan::<u32>(KIND).unwrap(), expected, "after {steps}");
         }
     }
 

@@ -5,18 +5,22 @@
 //!
 //! What was overwritten or removed stays in sled's file until sled needs the room, or until
 //! [`super::rewrite`]. Under steady churn the file does not grow: benches/churn.rs.
+//!
+//! Beside the records stand their [`sums`], by which what sled lost is noticed.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
-use super::keys::Key;
+use super::keys::{self, Key};
 use super::opening::{self, CLOSING, guarded};
+use super::sums::{self, Sum};
 use crate::failpoint;
 
 const CHECKSUM_BYTES: usize = 4;
@@ -28,6 +32,8 @@ const COPIED_AT_ONCE: usize = 1024;
 pub struct Space {
     tree: Arc<Guarded>,
     path: PathBuf,
+    /// As sled holds them, for those who write: one at a time.
+    sums: Arc<Mutex<HashMap<Vec<u8>, Sum>>>,
 }
 
 /// sled's tree. Letting go of it writes, and what fails then is a panic of sled's.
@@ -60,7 +66,8 @@ pub type Rewritten = postcard::Result<Option<Vec<u8>>>;
 /// Writes that happen together.
 #[derive(Default)]
 pub struct Batch {
-    writes: sled::Batch,
+    /// A value with its checksum, or nothing where there is to be none.
+    writes: BTreeMap<Key, Option<Vec<u8>>>,
 }
 
 impl Batch {
@@ -72,18 +79,23 @@ impl Batch {
     /// A value that postcard has written already.
     fn put_bytes(&mut self, key: Key, mut bytes: Vec<u8>) {
         bytes.extend(checksum(&key, &bytes));
-        self.writes.insert(key, bytes);
+        self.writes.insert(key, Some(bytes));
     }
 
     pub fn remove(&mut self, key: Key) {
-        self.writes.remove(key);
+        self.writes.insert(key, None);
     }
 }
 
 impl Space {
     pub fn open(path: &Path) -> Result<Space, StoreError> {
         let tree = Arc::new(Guarded(Some(opening::open(path)?)));
-        Ok(Space { tree, path: path.to_path_buf() })
+        let space = Space { tree, path: path.to_path_buf(), sums: Arc::default() };
+        for (key, sum) in space.scan::<u64>(&keys::sums())? {
+            let scope = sums::scope_of(&key).ok_or_else(|| space.damaged(&key))?;
+            space.lock().insert(scope, Sum(sum));
+        }
+        Ok(space)
     }
 
     /// Applies a batch and returns when it is on disk.
@@ -95,9 +107,93 @@ impl Space {
     }
 
     /// Applies a batch that may be lost when the machine dies before the next [`Space::apply`].
-    pub fn apply_soon(&self, batch: Batch) -> Result<(), StoreError> {
+    pub fn apply_soon(&self, mut batch: Batch) -> Result<(), StoreError> {
         failpoint::refused("store::apply").map_err(StoreError::io(&self.path))?;
-        self.ask(|| self.tree.apply_batch(batch.writes))
+        let mut sums = self.lock();
+        let changed = self.sums_with(&sums, &batch)?;
+        for (scope, sum) in &changed {
+            batch.put(sums::key(scope), &sum.0);
+        }
+        self.write(batch)?;
+        sums.extend(changed);
+        Ok(())
+    }
+
+    /// The sums that a batch changes, as they are with it: all of them for a state that has none yet.
+    fn sums_with(&self, sums: &HashMap<Vec<u8>, Sum>, batch: &Batch) -> Result<HashMap<Vec<u8>, Sum>, StoreError> {
+        let mut changed = if sums.is_empty() { self.add_up_all()? } else { HashMap::new() };
+        for (key, value) in &batch.writes {
+            let Some(scope) = sums::scope(key) else { continue };
+            if !changed.contains_key(scope) {
+                changed.insert(scope.to_vec(), sums.get(scope).copied().unwrap_or_default());
+            }
+            let sum = changed.get_mut(scope).expect("it was just put in");
+            if let Some(before) = self.ask(|| self.tree.get(key))? {
+                sum.take(key, &before);
+            }
+            if let Some(value) = value {
+                sum.add(key, value);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn add_up_all(&self) -> Result<HashMap<Vec<u8>, Sum>, StoreError> {
+        let mut sums: HashMap<Vec<u8>, Sum> = HashMap::new();
+        for item in self.items(self.tree.iter()) {
+            let (key, value) = item?;
+            if let Some(scope) = sums::scope(&key) {
+                sums.entry(scope.to_vec()).or_default().add(&key, &value);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Writes a batch as it is, sums and all.
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch.writes {
+            match value {
+                Some(value) => writes.insert(key, value),
+                None => writes.remove(key),
+            }
+        }
+        self.ask(|| self.tree.apply_batch(writes))
+    }
+
+    /// Whether what was read of a scope is all that was written of it.
+    pub fn check_sum(&self, scope: &[u8], read: Sum) -> Result<(), StoreError> {
+        if self.lock().get(scope).copied().unwrap_or_default() == read {
+            return Ok(());
+        }
+        let of =
+            if scope.is_empty() { "the state".to_string() } else { format!("collection {}", scope.escape_ascii()) };
+        let what = format!("records of {of} are lost or older than they should be");
+        Err(StoreError::Damaged { path: self.path.clone(), what })
+    }
+
+    /// The scopes of which not all is there that was written.
+    pub fn incomplete(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let read = self.add_up_all()?;
+        let sums = self.lock();
+        if sums.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: std::collections::BTreeSet<&Vec<u8>> = read.keys().chain(sums.keys()).collect();
+        let differs = all.into_iter().filter(|&scope| {
+            read.get(scope).copied().unwrap_or_default() != sums.get(scope).copied().unwrap_or_default()
+        });
+        Ok(differs.cloned().collect())
+    }
+
+    /// Whether it holds sums: a state of an older format does not, until its first batch.
+    pub fn has_sums(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Sum>> {
+        // Whoever panics while it holds them has changed nothing yet.
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask<T>(&self, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
@@ -131,15 +227,40 @@ impl Space {
         prefix: &[u8],
         damaged: &mut Vec<Key>,
     ) -> Result<Vec<(Key, T)>, StoreError> {
+        self.survey_summed(prefix, damaged, &mut Sum::default())
+    }
+
+    /// As [`Space::survey`], and adds what there is to `sum`, damaged or not.
+    pub fn survey_summed<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+        damaged: &mut Vec<Key>,
+        sum: &mut Sum,
+    ) -> Result<Vec<(Key, T)>, StoreError> {
         let mut values = Vec::new();
         for item in self.items(self.tree.scan_prefix(prefix)) {
             let (key, value) = item?;
+            sum.add(&key, &value);
             match self.open_value(&key, &value) {
                 Ok(value) => values.push((key.to_vec(), value)),
                 Err(_) => damaged.push(key.to_vec()),
             }
         }
         Ok(values)
+    }
+
+    /// Adds what belongs to no collection to a sum.
+    pub fn add_up_rest(&self) -> Result<Sum, StoreError> {
+        let mut sum = Sum::default();
+        for kind in keys::of_no_collection() {
+            for item in self.items(self.tree.scan_prefix(&kind)) {
+                let (key, value) = item?;
+                if sums::scope(&key).is_some() {
+                    sum.add(&key, &value);
+                }
+            }
+        }
+        Ok(sum)
     }
 
     /// The first `most` values of `prefix` at or after the key `from`.
@@ -175,22 +296,35 @@ impl Space {
     /// disk there. Every checksum is verified: damage is not carried over.
     pub fn copy_to(&self, to: &Space, rewritten: &dyn Fn(&[u8], &[u8]) -> Rewritten) -> Result<(), StoreError> {
         let mut batch = Batch::default();
+        let mut changed = false;
         for (place, item) in self.items(self.tree.iter()).enumerate() {
             let (key, value) = item?;
-            match rewritten(&key, self.checked(&key, &value)?).map_err(|_| self.damaged(&key))? {
-                Some(bytes) => batch.put_bytes(key.to_vec(), bytes),
-                None => batch.writes.insert(key, value),
+            let value_alone = self.checked(&key, &value)?;
+            let is_record = sums::scope(&key).is_some();
+            let new = if is_record { rewritten(&key, value_alone).map_err(|_| self.damaged(&key))? } else { None };
+            match new {
+                Some(bytes) => {
+                    changed = true;
+                    batch.put_bytes(key.to_vec(), bytes);
+                }
+                // The sums too, as they are: what was lost is not covered up.
+                None => drop(batch.writes.insert(key.to_vec(), Some(value.to_vec()))),
             }
             if place % COPIED_AT_ONCE == COPIED_AT_ONCE - 1 {
-                to.apply_soon(std::mem::take(&mut batch))?;
+                to.write(std::mem::take(&mut batch))?;
             }
         }
-        to.apply(batch)
+        if changed {
+            // They are of the values before; the first batch makes new ones.
+            self.lock().keys().for_each(|scope| batch.remove(sums::key(scope)));
+        }
+        to.write(batch)?;
+        to.ask(|| to.tree.flush()).map(drop)
     }
 
     /// Lets go of it and returns when sled has too. There must be no clone left.
     pub fn close(self) -> Result<(), StoreError> {
-        let Space { tree, path } = self;
+        let Space { tree, path, .. } = self;
         drop(tree);
         wait_until_closed(&path)
     }
@@ -269,6 +403,10 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
 impl Space {
     pub fn raw(&self, key: &[u8]) -> sled::IVec {
         self.tree.get(key).unwrap().unwrap()
+    }
+
+    pub fn lose(&self, key: &[u8]) {
+        self.tree.remove(key).unwrap().expect("what is lost was there");
     }
 
     pub fn put_raw(&self, key: &[u8], value: sled::IVec) {

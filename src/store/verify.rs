@@ -25,7 +25,7 @@ use super::records::CollectionRecord;
 use super::restore;
 use super::suppressed::Suppressed;
 use super::vectors::VectorFile;
-use super::{Model, StoreError};
+use super::{Model, StoreError, sums};
 use crate::engine::cluster::ClusterSettings;
 use crate::engine::cluster::audit::{Differing, differing};
 use crate::engine::event::Event;
@@ -168,8 +168,12 @@ impl Verifier<'_> {
         let mut owners: BTreeMap<CollectionName, usize> = BTreeMap::new();
         let mut records = 0;
         let mut broken = Vec::new();
+        let mut unreadable: BTreeSet<Vec<u8>> = BTreeSet::new();
         self.look.space.look_over(|key, is_whole| {
             records += 1;
+            if !is_whole {
+                unreadable.extend(sums::scope(key).map(<[u8]>::to_vec));
+            }
             match keys::owner_of(key) {
                 Some(owner) => *owners.entry(owner).or_default() += 1,
                 None if keys::is_of_the_state(key) => {}
@@ -180,6 +184,16 @@ impl Verifier<'_> {
                 broken.push(format!("the record {}", key.escape_ascii()));
             }
         })?;
+        // A record that cannot be read is told of as that.
+        for scope in self.look.space.incomplete()?.into_iter().filter(|scope| !unreadable.contains(scope)) {
+            broken.push(match scope.is_empty() {
+                true => "records of the state, which are lost or older than they should be,".to_string(),
+                false => format!(
+                    "records of collection {}, which are lost or older than they should be,",
+                    scope.escape_ascii()
+                ),
+            });
+        }
         self.report.looked_at(Check::Records, records);
         self.report.found(broken.into_iter().map(|what| Broken { check: Check::Records, collection: None, what }));
         Ok(owners)

@@ -75,6 +75,55 @@ fn a_sled_of_nothing_is_no_new_state_where_there_was_one() {
 }
 
 #[test]
+fn a_state_from_before_there_were_sums_is_given_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path(), 3);
+    for (key, _) in store.space.scan::<u64>(&keys::sums()).unwrap() {
+        store.space.lose(&key);
+    }
+    store.space.apply(Batch::default()).unwrap();
+    drop(store);
+    assert!(error_of(folder.path()).contains("lost or older"), "a state that says it has commits has sums");
+    std::fs::remove_file(folder.path().join("COMMITTED")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(held(&open(folder.path())), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_record_that_is_lost_or_old_is_noticed() {
+    type Lose = fn(&Space);
+    let losses: &[(Lose, &str)] = &[
+        (|space| space.lose(&keys::linkages(&lobby(), NodeId(1))), "records of collection lobby"),
+        (put_older, "records of collection lobby"),
+        (|space| space.lose(&keys::position(Partition(0))), "records of the state"),
+        (|space| space.lose(&keys::outbox(2)), "records of the state"),
+        (|space| space.lose(&sums::key(b"lobby")), "records of collection lobby"),
+    ];
+    for (lose, expected) in losses {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = filled(folder.path(), 3);
+        let positions = std::collections::BTreeMap::from([(Partition(0), Position { next: Offset(7), last: None })]);
+        store.commit(&Commit { positions, ..Commit::default() }).unwrap();
+        lose(&store.space);
+        store.space.apply(Batch::default()).unwrap();
+        drop(store);
+        let error = error_of(folder.path());
+        assert!(error.contains(expected) && error.contains("lost or older"), "{expected}: {error}");
+    }
+}
+
+/// What the key held before, with its checksum right.
+fn put_older(space: &Space) {
+    let key = keys::linkages(&lobby(), NodeId(1));
+    let newer = space.raw(&key);
+    let mut batch = Batch::default();
+    batch.put(key.clone(), &records::LinkagesRecord { written_at: 9, linkages: linkages(9) });
+    space.apply(batch).unwrap();
+    space.put_raw(&key, newer);
+}
+
+#[test]
 fn sled_opens_without_what_it_can_make_anew() {
     let folder = tempfile::tempdir().unwrap();
     closed(folder.path(), 1, 3);
