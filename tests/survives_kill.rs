@@ -63,7 +63,7 @@ fn nothing_is_lost_and_nothing_is_there_twice() {
         let point = (kill % 3 > 0).then(|| failpoints.next(&mut chance, &installation.log()));
         let plan = Plan { point: point.clone(), clock };
         let daemon = installation.spawn(|command| {
-            command.env("FAILPOINTS", plan.to_string());
+            command.env("FAILPOINTS", plan.to_string()).env("FACETD_STATE__SNAPSHOT_INTERVAL", "500ms");
         });
         let slice = slices.get(kill).copied().unwrap_or_default();
         slice.iter().for_each(|sent| feed.send(&sent.key, sent.payload.as_deref(), sent.collection));
