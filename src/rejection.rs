@@ -53,6 +53,8 @@ pub enum Reason {
     CollectionLimit,
     /// The collection's home is another shard.
     WrongShard,
+    /// The name given to a cluster is too long.
+    BadName,
 }
 
 impl Reason {
@@ -78,6 +80,7 @@ impl Reason {
         Reason::Contradiction,
         Reason::CollectionLimit,
         Reason::WrongShard,
+        Reason::BadName,
     ];
 
     /// The word on the wire: a metric's label, a dead letter's header.
@@ -104,6 +107,7 @@ impl Reason {
             Reason::Contradiction => "contradiction",
             Reason::CollectionLimit => "collection_limit",
             Reason::WrongShard => "wrong_shard",
+            Reason::BadName => "bad_name",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `facetd describe`: pins and names a cluster of a stopped daemon's state.
 
+use anyhow::anyhow;
 use clap::Args;
-use facetd::engine::changes::Request;
+use facetd::engine::changes::{Request, check_name};
 use facetd::face::ClusterId;
 
 use super::stopped::Target;
@@ -27,7 +28,7 @@ pub struct Arguments {
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 struct Words {
-    /// A name for it; an empty one takes the name away
+    /// A name for it, of 256 bytes at most; an empty one takes the name away
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     /// Its id is to outlive those of others
@@ -40,6 +41,7 @@ struct Words {
 
 pub fn run(Arguments { target, cluster, words }: &Arguments) -> anyhow::Result<()> {
     let cluster = ClusterId(*cluster);
+    check_name(words.name.as_deref()).map_err(|rejection| anyhow!(rejection.detail))?;
     let stopped = target.open()?;
     stopped.check_cluster(cluster)?;
     let before = stopped.store.living_cluster(&stopped.collection, cluster)?;

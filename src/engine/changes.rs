@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::event::{Cause, Cluster, Event};
 use super::snapshot::Since;
 use crate::face::{Arrival, ClusterId, Embedding, Face, FaceId, NodeId, Place, Timestamp};
-use crate::rejection::Rejection;
+use crate::rejection::{Reason, Rejection};
+
+/// The longest name of a cluster, in bytes: it goes into every record of the cluster's state.
+pub const MAX_NAME_BYTES: usize = 256;
 
 /// What is applied at once.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,17 @@ pub enum Request {
         pinned: bool,
         name: Option<String>,
     },
+}
+
+/// The engine asks it of every name; a command may ask before it restores a state for it.
+pub fn check_name(name: Option<&str>) -> Result<(), Rejection> {
+    match name.map_or(0, str::len) {
+        0..=MAX_NAME_BYTES => Ok(()),
+        bytes => {
+            let detail = format!("the name is {bytes} bytes long, at most {MAX_NAME_BYTES} are accepted");
+            Err(Rejection::new(Reason::BadName, detail))
+        }
+    }
 }
 
 /// An operator's word on two faces.

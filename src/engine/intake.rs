@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::changes::{Constraint, Outcome, Request};
+use super::changes::{Constraint, Outcome, Request, check_name};
 use super::event::Cause;
 use super::faces::{Known, NewFace, event_time};
 use super::graph::Affected;
@@ -35,13 +35,15 @@ impl Engine {
             Request::EraseCollection => self.erase_all(self.faces.live().collect()),
             Request::Constrain(constraint) => self.constrain(constraint),
             Request::Release { a, b } => self.release(&a, &b),
-            Request::Describe { cluster, pinned, name } => match self.living(cluster) {
-                Ok(()) => {
-                    self.clusters.book_mut().describe(cluster, pinned, name);
-                    Outcome::Done
+            Request::Describe { cluster, pinned, name } => {
+                match check_name(name.as_deref()).and(self.living(cluster)) {
+                    Ok(()) => {
+                        self.clusters.book_mut().describe(cluster, pinned, name);
+                        Outcome::Done
+                    }
+                    Err(rejection) => Outcome::Rejected(rejection),
                 }
-                Err(rejection) => Outcome::Rejected(rejection),
-            },
+            }
         }
     }
 

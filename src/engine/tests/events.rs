@@ -179,6 +179,21 @@ fn a_pinned_cluster_outlives_an_older_one() {
 }
 
 #[test]
+fn a_name_too_long_changes_nothing() {
+    let (mut engine, _) = bridge();
+    let describe = |name: String| Request::Describe { cluster: ClusterId(1), pinned: true, name: Some(name) };
+    let before = engine.clusters().book().get(ClusterId(1)).cloned();
+    // Bytes count, not characters.
+    let changes = apply(&mut engine, vec![describe("é".repeat(129))], 0);
+    let [Outcome::Rejected(rejection)] = &changes.outcomes[..] else { panic!("{:?}", changes.outcomes) };
+    assert_eq!(rejection.to_string(), "bad_name: the name is 258 bytes long, at most 256 are accepted");
+    assert_eq!(engine.clusters().book().get(ClusterId(1)).cloned(), before);
+    let changes = apply(&mut engine, vec![describe("é".repeat(128))], 0);
+    assert_eq!(changes.outcomes, [Outcome::Done]);
+    assert_eq!(changes.described.len(), 1);
+}
+
+#[test]
 fn a_poor_picture_joins_but_does_not_bridge() {
     let (mut engine, _) = bridge();
     let poor = Face { quality: Some(0.1), ..face(8, &[1.0, 0.26, 0.0, 0.0]) };
