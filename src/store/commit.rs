@@ -68,6 +68,7 @@ impl Commit {
             && self.dead_letters.is_empty()
             && self.positions.is_empty()
             && self.model.is_none()
+            && self.incarnation.is_none()
     }
 }
 

@@ -47,6 +47,19 @@ fn what_was_committed_is_there_when_it_is_opened_again() {
 }
 
 #[test]
+fn a_new_incarnation_of_an_empty_state_is_one_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let uuid = store.state_uuid().to_string();
+    let incarnation = Incarnation { forgotten: Vec::new(), reread: Vec::new() };
+    store.commit(&Commit { incarnation: Some(incarnation), ..Commit::default() }).unwrap();
+    assert_ne!(store.state_uuid(), uuid);
+    let uuid = store.state_uuid().to_string();
+    drop(store);
+    assert_eq!(open(folder.path()).state_uuid(), uuid);
+}
+
+#[test]
 fn a_commit_that_died_after_its_vectors_did_not_happen() {
     let folder = tempfile::tempdir().unwrap();
     for number in 1..=2 {
