@@ -20,7 +20,7 @@
 //! tests have the program die.
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
-//! [`replay`] (faces into Kafka) and [`reader`] (the reference consumer of the events).
+//! [`replay`] (faces into Kafka), [`redrive`] (dead letters' records once more) and [`reader`] (the reference consumer of the events).
 #![deny(unsafe_code)]
 
 pub mod codec;
@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod model;
 pub mod publish;
 pub mod reader;
+pub mod redrive;
 pub mod rejection;
 pub mod replay;
 pub mod shutdown;

@@ -31,6 +31,8 @@ enum Command {
     Evaluate(commands::evaluate::Arguments),
     /// Send a file of features into a Kafka topic
     Replay(commands::replay::Arguments),
+    /// Send the records of dead letters again
+    Redrive(commands::redrive::Arguments),
     /// Make face-like embeddings with labels
     Synth(commands::synth::Arguments),
     /// Read the state of a stopped daemon
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Replay(arguments) => commands::replay::run(&arguments),
+        Command::Redrive(arguments) => commands::redrive::run(&arguments),
         Command::Synth(arguments) => commands::synth::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Erase(arguments) => commands::erase::run(&arguments),

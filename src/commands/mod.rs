@@ -12,6 +12,7 @@ pub mod erase;
 pub mod evaluate;
 pub mod inspect;
 pub mod recluster;
+pub mod redrive;
 pub mod replay;
 pub mod run;
 mod stopped;

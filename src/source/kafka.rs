@@ -24,6 +24,7 @@ use crate::config::Kafka;
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
+use crate::rejection::Rejection;
 use crate::shutdown::Shutdown;
 
 /// How long a poll waits: the longest a stop or a resume is late.
@@ -222,20 +223,7 @@ impl Source {
 
     fn decode(&self, message: &BorrowedMessage) -> Intake {
         let record = record_of(message);
-        let (place, payload) = (record.place, message.payload());
-        let header = |name: &str| {
-            let headers = message.headers()?;
-            headers.iter().find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
-        };
-        let decoded = self.decoder.decode(&codec::Record {
-            key: message.key(),
-            payload,
-            content_type: header("content-type"),
-            collection: header("collection"),
-            captured_at: header("captured_at"),
-            place,
-        });
-        let content = match decoded {
+        let content = match decoded(&self.decoder, message) {
             Ok(Decoded::Face { collection, face }) => Content::Face { collection, face },
             Ok(Decoded::Erase { collection, face_id }) => Content::Erase { collection, face_id },
             Err(rejection) => Content::Rejected(rejection),
@@ -274,8 +262,24 @@ impl Source {
     }
 }
 
+/// What a message asks for.
+pub(crate) fn decoded(decoder: &Decoder, message: &BorrowedMessage) -> Result<Decoded, Rejection> {
+    let header = |name: &str| {
+        let headers = message.headers()?;
+        headers.iter().find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
+    };
+    decoder.decode(&codec::Record {
+        key: message.key(),
+        payload: message.payload(),
+        content_type: header("content-type"),
+        collection: header("collection"),
+        captured_at: header("captured_at"),
+        place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
+    })
+}
+
 /// What is remembered of a message.
-pub(super) fn record_of(message: &BorrowedMessage) -> Record {
+pub(crate) fn record_of(message: &BorrowedMessage) -> Record {
     let payload = message.payload();
     Record {
         place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },

@@ -1,0 +1,183 @@
+//! `facetd redrive`: dead letters' records into the input topic once more.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use facetd::codec::Decoder;
+use facetd::daemon::pipeline::now;
+use facetd::face::Timestamp;
+use facetd::model::Artefact;
+use facetd::redrive::{Counts, Found, Progress, Redrive, Wanted, Watcher};
+use facetd::rejection::Reason;
+use facetd::shutdown::Shutdown;
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::stopped::configuration;
+
+/// Places of other records that are printed; JSON has them all.
+const SHOWN: usize = 20;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  facetd redrive --config facetd.toml --dry-run                                what would be sent
+  facetd redrive --config facetd.toml --reason collection_limit                after collections.max was raised
+  facetd redrive --config facetd.toml --reason suppressed --since 2h           after facetd allow
+  facetd redrive --config facetd.toml --since 2026-11-24T08:00:00Z --json
+
+The daemon may run. Without --reason those are taken whose cause can be gone: too_large, wrong_dimension, suppressed,
+expired, collection_limit, wrong_shard. A record goes to the partition it was in, with its key, payload and headers as
+they were, behind all that came since; so it is not sent where the same face has a later record (`later`), be it
+another embedding, an erase or the copy of an earlier redrive. Running it again is harmless, also after Ctrl-C or a kill:
+what was sent is found in the topic. Records that are rejected again are dead letters again.
+
+sent: the brokers have it. later: see above. gone: retention has deleted the record. other: another record stands in its place,
+as after the topic was made anew; it is named and not sent.")]
+pub struct Arguments {
+    /// The daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only letters with this reason; may be given more than once
+    #[arg(long = "reason", value_name = "R", value_parser = reasons())]
+    reasons: Vec<Reason>,
+    /// Only letters written since: a time of RFC 3339, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Timestamp>,
+    /// Count and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn reasons() -> impl TypedValueParser<Value = Reason> {
+    let words = PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()));
+    words.try_map(|word| Reason::ALL.iter().copied().find(|reason| reason.as_str() == word).ok_or("no reason"))
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(Timestamp(time.timestamp_millis()));
+    }
+    match humantime_serde::re::humantime::parse_duration(text) {
+        Ok(ago) => Ok(Timestamp(now().0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))),
+        Err(_) => Err("give a time of RFC 3339, such as 2026-11-24T08:00:00Z, or how long ago, such as 2h".to_string()),
+    }
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.config)?;
+    let edges = super::edges()?;
+    let stop = stop_on_signal(&edges)?;
+    let decoder = Decoder {
+        dimension: Artefact::open(&config.model.dir)?.shape.dimension,
+        default_collection: config.collections.default.clone(),
+        max_message_bytes: config.limits.message_bytes,
+    };
+    let redrive = Redrive::connect(&config.kafka, decoder)?;
+    let wanted = Wanted { reasons: arguments.reasons.clone(), since: arguments.since };
+    let looked = with_bar("{bar:40} {pos}/{len} records of the input read {per_sec} {eta} left", &stop, |watcher| {
+        redrive.find(&wanted, watcher)
+    })?;
+    let Some(mut found) = looked else { bail!("stopped before anything was sent") };
+    let mut whole = true;
+    if !arguments.dry_run {
+        whole = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
+            redrive.send(&mut found, watcher)
+        })
+        .context("not everything was sent")?;
+    }
+    match arguments.json {
+        true => println!("{:#}", in_json(&found, arguments.dry_run, whole)),
+        false => print(&found, arguments.dry_run, &config.kafka.input_topic),
+    }
+    if !whole {
+        bail!("stopped; run it again for the rest: what was sent is not sent again");
+    }
+    Ok(())
+}
+
+/// The first SIGINT or SIGTERM asks for an end in which what is on its way still arrives.
+fn stop_on_signal(edges: &tokio::runtime::Runtime) -> anyhow::Result<Shutdown> {
+    let shutdown = Shutdown::default();
+    let _entered = edges.enter();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let requested = shutdown.clone();
+    edges.spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        requested.request();
+    });
+    Ok(shutdown)
+}
+
+fn with_bar<T>(template: &str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
+    let mut bar: Option<ProgressBar> = None;
+    let mut progress = |Progress { done, of }: Progress| {
+        bar.get_or_insert_with(|| {
+            let bar = super::progress_bar(of as usize, template);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        })
+        .set_position(done);
+    };
+    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.is_requested() });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    outcome
+}
+
+fn in_json(found: &Found, dry_run: bool, whole: bool) -> serde_json::Value {
+    let Found { counts, others, left, elsewhere, unreadable, .. } = found;
+    json!({
+        "dry_run": dry_run,
+        "whole": whole,
+        "reasons": counts,
+        "other_records": others,
+        "left": left,
+        "letters_elsewhere": elsewhere,
+        "unreadable": unreadable,
+    })
+}
+
+fn print(found: &Found, dry_run: bool, topic: &str) {
+    let Found { counts, others, left, elsewhere, unreadable, .. } = found;
+    let would = if dry_run { "would send" } else { "sent" };
+    println!("{:<20} {would:>10} {:>10} {:>10} {:>10}", "reason", "later", "gone", "other");
+    let row = |name: &str, Counts { sent, later, gone, other }: Counts| {
+        println!("{name:<20} {sent:>10} {later:>10} {gone:>10} {other:>10}");
+    };
+    let mut all = Counts::default();
+    for (reason, &counts) in counts {
+        row(reason.as_str(), counts);
+        all.sent += counts.sent;
+        all.later += counts.later;
+        all.gone += counts.gone;
+        all.other += counts.other;
+    }
+    row("all", all);
+    for place in others.iter().take(SHOWN) {
+        println!("{topic} {place}: another record than the dead letter's stands there; it is not sent");
+    }
+    if others.len() > SHOWN {
+        println!("… and {} more; --json has them all", others.len() - SHOWN);
+    }
+    if !left.is_empty() {
+        let left: Vec<String> = left.iter().map(|(reason, letters)| format!("{letters} {reason}")).collect();
+        println!("left: {}; name them with --reason, or give an earlier --since, to have them sent", left.join(", "));
+    }
+    if *elsewhere > 0 {
+        println!("{elsewhere} letters are about another topic or another daemon's partitions");
+    }
+    if *unreadable > 0 {
+        println!("{unreadable} records of the dead-letter topic are no dead letters this version can read");
+    }
+}

@@ -1,0 +1,220 @@
+//! Which records of a partition are worth sending again, found out in one look at it from the first of
+//! them to its end.
+//!
+//! A record is sent behind all that was sent since, so it must not undo any of it: where the same face
+//! of the same collection has a later record, that one counts, be it another embedding, an erase, or the copy
+//! that an earlier redrive sent. A later record that was rejected itself changed nothing and does not count, with
+//! two exceptions: the very same record again, of which the last is enough; and an erase, which somebody asked for.
+//!
+//! So sending again is harmless: a second run finds the copies of the first, and needs no memory of its own.
+//! Cost: O(records of the partition), memory for the letters alone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::letters::Letter;
+use crate::face::{CollectionName, Offset};
+use crate::rejection::Reason;
+
+/// What is to become of a dead letter's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Send(ContentHash),
+    /// A later record of the same face counts.
+    Later,
+    /// Kafka does not have it any more.
+    Gone,
+    /// Another record stands in its place.
+    Other,
+}
+
+/// SHA-256 of a record's payload and headers: tells a copy from another record of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentHash(pub [u8; 32]);
+
+/// What a closer look at a record shows; taken only where its key matters.
+#[derive(Debug, Clone)]
+pub struct Closer {
+    pub payload_sha256: [u8; 32],
+    pub content: ContentHash,
+    /// None: the record does not tell.
+    pub collection: Option<CollectionName>,
+}
+
+/// A record that is read.
+pub struct Seen<'a> {
+    pub offset: Offset,
+    pub key: &'a [u8],
+    pub closer: &'a dyn Fn() -> Closer,
+}
+
+/// A record to be sent, unless a later one counts.
+struct Candidate {
+    offset: Offset,
+    content: ContentHash,
+    collection: Option<CollectionName>,
+}
+
+/// One partition.
+pub struct Weighing<'a> {
+    letters: &'a BTreeMap<Offset, Letter>,
+    candidates: HashMap<Vec<u8>, Vec<Candidate>>,
+    verdicts: BTreeMap<Offset, Verdict>,
+}
+
+impl<'a> Weighing<'a> {
+    pub fn new(letters: &'a BTreeMap<Offset, Letter>) -> Weighing<'a> {
+        Weighing { letters, candidates: HashMap::new(), verdicts: BTreeMap::new() }
+    }
+
+    /// Takes the records in order, from the first that is wanted.
+    pub fn look(&mut self, Seen { offset, key, closer }: Seen) {
+        let of_this = self.letters.get(&offset);
+        if of_this.is_none() && !self.candidates.contains_key(key) {
+            return;
+        }
+        let Closer { payload_sha256, content, collection } = closer();
+        // A letter may be about a record of a topic that was made anew since.
+        let letter = of_this.filter(|letter| letter.key == key && letter.payload_sha256 == payload_sha256);
+        if of_this.is_some_and(|letter| letter.taken) && letter.is_none() {
+            self.verdicts.insert(offset, Verdict::Other);
+        }
+        let changed_nothing = key.is_empty() || letter.is_some_and(|letter| letter.reason != Reason::UnknownFace);
+        if let Some(candidates) = self.candidates.get_mut(key) {
+            candidates.retain(|candidate| {
+                let is_of_another = matches!((&candidate.collection, &collection), (Some(a), Some(b)) if a != b);
+                let stays = is_of_another || (changed_nothing && candidate.content != content);
+                if !stays {
+                    self.verdicts.insert(candidate.offset, Verdict::Later);
+                }
+                stays
+            });
+        }
+        if letter.is_some_and(|letter| letter.taken) {
+            self.candidates.entry(key.to_vec()).or_default().push(Candidate { offset, content, collection });
+        }
+    }
+
+    /// The verdict on every letter that is wanted.
+    pub fn finish(mut self) -> BTreeMap<Offset, Verdict> {
+        for Candidate { offset, content, .. } in self.candidates.into_values().flatten() {
+            self.verdicts.insert(offset, Verdict::Send(content));
+        }
+        for (&offset, _) in self.letters.iter().filter(|(_, letter)| letter.taken) {
+            self.verdicts.entry(offset).or_insert(Verdict::Gone);
+        }
+        self.verdicts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Option<(Reason, bool)> = Some((Reason::CollectionLimit, true));
+    const APPLIED: Option<(Reason, bool)> = None;
+
+    /// A record of key "a", or of another: its payload, its collection, and the letter about it.
+    struct Record {
+        key: &'static str,
+        payload: u8,
+        collection: Option<&'static str>,
+        letter: Option<(Reason, bool)>,
+    }
+
+    fn of(payload: u8, letter: Option<(Reason, bool)>) -> Record {
+        Record { key: "a", payload, collection: Some("default"), letter }
+    }
+
+    fn weigh(records: &[Record]) -> Vec<(i64, Verdict)> {
+        let letter = |(offset, record): (usize, &Record)| {
+            let (reason, taken) = record.letter?;
+            let key = record.key.as_bytes().to_vec();
+            Some((Offset(offset as i64), Letter { reason, key, payload_sha256: [record.payload; 32], taken }))
+        };
+        let letters: BTreeMap<Offset, Letter> = records.iter().enumerate().filter_map(letter).collect();
+        look(&letters, records)
+    }
+
+    fn look(letters: &BTreeMap<Offset, Letter>, records: &[Record]) -> Vec<(i64, Verdict)> {
+        let mut weighing = Weighing::new(letters);
+        for (offset, record) in records.iter().enumerate() {
+            let closer = || Closer {
+                payload_sha256: [record.payload; 32],
+                content: ContentHash([record.payload; 32]),
+                collection: record.collection.map(|name| CollectionName::new(name).unwrap()),
+            };
+            weighing.look(Seen { offset: Offset(offset as i64), key: record.key.as_bytes(), closer: &closer });
+        }
+        weighing.finish().into_iter().map(|(offset, verdict)| (offset.0, verdict)).collect()
+    }
+
+    fn send(payload: u8) -> Verdict {
+        Verdict::Send(ContentHash([payload; 32]))
+    }
+
+    #[test]
+    fn a_record_with_none_behind_it_is_sent() {
+        let other = Record { key: "b", ..of(2, APPLIED) };
+        assert_eq!(weigh(&[of(1, LIMIT), other]), [(0, send(1))]);
+    }
+
+    #[test]
+    fn what_was_applied_since_is_not_undone() {
+        assert_eq!(weigh(&[of(1, LIMIT), of(2, APPLIED)]), [(0, Verdict::Later)]);
+        // Not even by an erase that nobody could apply then.
+        let erase = of(0, Some((Reason::UnknownFace, true)));
+        assert_eq!(weigh(&[erase, of(2, APPLIED)]), [(0, Verdict::Later)]);
+    }
+
+    #[test]
+    fn an_erase_counts_though_it_was_rejected() {
+        let erase = |taken| of(0, Some((Reason::UnknownFace, taken)));
+        assert_eq!(weigh(&[of(1, LIMIT), erase(false)]), [(0, Verdict::Later)]);
+        assert_eq!(weigh(&[of(1, LIMIT), erase(true)]), [(0, Verdict::Later), (1, send(0))]);
+        assert_eq!(weigh(&[of(1, LIMIT), erase(false), of(2, LIMIT)]), [(0, Verdict::Later), (2, send(2))]);
+    }
+
+    #[test]
+    fn of_one_record_rejected_again_and_again_the_last_is_sent() {
+        assert_eq!(weigh(&[of(1, LIMIT), of(1, LIMIT)]), [(0, Verdict::Later), (1, send(1))]);
+        // The last rejection is for a reason that is not wanted.
+        let malformed = Some((Reason::Malformed, false));
+        assert_eq!(weigh(&[of(1, LIMIT), of(1, malformed)]), [(0, Verdict::Later)]);
+        // A, B, A: what comes out at the end is A.
+        let verdicts = [(0, Verdict::Later), (1, send(2)), (2, send(1))];
+        assert_eq!(weigh(&[of(1, LIMIT), of(2, LIMIT), of(1, LIMIT)]), verdicts);
+    }
+
+    #[test]
+    fn another_record_that_was_rejected_does_not_count() {
+        let malformed = Some((Reason::Malformed, false));
+        assert_eq!(weigh(&[of(1, LIMIT), of(2, malformed)]), [(0, send(1))]);
+    }
+
+    #[test]
+    fn a_face_of_another_collection_is_another_face() {
+        let elsewhere = |collection| Record { collection, ..of(2, APPLIED) };
+        assert_eq!(weigh(&[of(1, LIMIT), elsewhere(Some("lobby"))]), [(0, send(1))]);
+        assert_eq!(weigh(&[of(1, LIMIT), elsewhere(None)]), [(0, Verdict::Later)]);
+    }
+
+    #[test]
+    fn records_without_a_key_are_of_no_one_face() {
+        let keyless = |payload, letter| Record { key: "", ..of(payload, letter) };
+        let empty = Some((Reason::EmptyKey, true));
+        assert_eq!(weigh(&[keyless(1, empty), keyless(2, None)]), [(0, send(1))]);
+        assert_eq!(weigh(&[keyless(1, empty), keyless(1, None)]), [(0, Verdict::Later)]);
+    }
+
+    #[test]
+    fn what_is_gone_and_what_is_another_record_is_told() {
+        let letter = |key: &str, payload| {
+            let (reason, key) = (Reason::Suppressed, key.as_bytes().to_vec());
+            Letter { reason, key, payload_sha256: [payload; 32], taken: true }
+        };
+        let letters =
+            BTreeMap::from([(Offset(0), letter("a", 9)), (Offset(1), letter("z", 2)), (Offset(7), letter("a", 1))]);
+        let verdicts = [(0, Verdict::Other), (1, Verdict::Other), (7, Verdict::Gone)];
+        assert_eq!(look(&letters, &[of(1, None), of(2, None)]), verdicts);
+    }
+}
