@@ -13,13 +13,14 @@ export FACETD_DATA
 # How often `make torture` kills the daemon.
 KILLS ?= 500
 
-.PHONY: help demo test torture build runtime load-test real-model demo-model fixtures clean
+.PHONY: help demo test torture build runtime load-test soak real-model demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
 	@echo "make test         every test; with FACETD_DATA on real faces too"
 	@echo "make torture      kill -9 at random and at every failpoint, $(KILLS) times, with a real Kafka (an hour)"
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
+	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
 	@echo "make demo-model   train the shipped model again"
 
@@ -42,6 +43,9 @@ torture: runtime
 
 load-test: runtime
 	cargo bench --locked --bench load
+
+soak: runtime
+	cargo bench --locked --bench soak
 
 real-model: target/real/model/model.toml
 
