@@ -108,12 +108,15 @@ impl<'a> Weighing<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LIMIT: Option<(Reason, bool)> = Some((Reason::CollectionLimit, true));
     const APPLIED: Option<(Reason, bool)> = None;
 
     /// A record of key "a", or of another: its payload, its collection, and the letter about it.
+    #[derive(Debug, Clone)]
     struct Record {
         key: &'static str,
         payload: u8,
@@ -216,5 +219,42 @@ mod tests {
             BTreeMap::from([(Offset(0), letter("a", 9)), (Offset(1), letter("z", 2)), (Offset(7), letter("a", 1))]);
         let verdicts = [(0, Verdict::Other), (1, Verdict::Other), (7, Verdict::Gone)];
         assert_eq!(look(&letters, &[of(1, None), of(2, None)]), verdicts);
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let rejected = |reason, taken| Just(Some((reason, taken)));
+        let letter = prop_oneof![
+            3 => Just(APPLIED),
+            4 => Just(LIMIT),
+            1 => rejected(Reason::Malformed, false),
+            1 => any::<bool>().prop_map(|taken| Some((Reason::UnknownFace, taken))),
+        ];
+        let collection = prop::sample::select(vec![Some("default"), Some("lobby"), None]);
+        (prop::sample::select(vec!["a", "b", ""]), 0..4u8, collection, letter)
+            .prop_map(|(key, payload, collection, letter)| Record { key, payload, collection, letter })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_undone_and_a_second_run_sends_nothing(records in prop::collection::vec(record(), 0..24)) {
+            let verdicts = weigh(&records);
+            let taken = records.iter().filter(|record| matches!(record.letter, Some((_, true)))).count();
+            prop_assert_eq!(verdicts.len(), taken, "a letter has another number of verdicts than one");
+            let mut after = records.clone();
+            for (offset, verdict) in verdicts {
+                let sent = &records[offset as usize];
+                if verdict == send(sent.payload) {
+                    let of_the_same = |later: &&Record| later.key == sent.key && later.collection == sent.collection;
+                    let behind: Vec<&Record> = records[offset as usize + 1..].iter().filter(of_the_same).collect();
+                    prop_assert!(behind.iter().all(|later| later.payload != sent.payload), "it is sent twice");
+                    let applied = behind.iter().any(|later| later.letter.is_none());
+                    prop_assert!(sent.key.is_empty() || !applied, "what was applied is undone");
+                    after.push(Record { letter: APPLIED, ..sent.clone() });
+                } else {
+                    prop_assert_eq!(verdict, Verdict::Later);
+                }
+            }
+            prop_assert!(weigh(&after).iter().all(|(_, verdict)| *verdict == Verdict::Later));
+        }
     }
 }
