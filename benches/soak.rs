@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use common::broker::RealKafka;
 use common::daemon::{Installation, Running, Settings};
 use common::kafka_client::{Feed, end_of_topic};
+use common::{facetd, output_of};
 use facetd::codec::{Message, json};
 use facetd::replay::face_id_of_row;
 use facetd::synth::Synth;
@@ -74,6 +75,8 @@ fn main() {
         metric("facetd_engine_stale_faces"),
     );
     assert!(daemon.terminate().success());
+    // How much of the state directory is what sled and the vector files have not given back yet.
+    print!("facetd compact: {}", output_of(facetd().args(["compact", "--config"]).arg(installation.config())));
     soak.print();
     soak.print_row(faces, cores, capacity, rate);
 }
