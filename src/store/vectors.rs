@@ -56,7 +56,9 @@ impl VectorFile {
         if found < expected {
             return Err(self.damaged(format!("it has {found} bytes, {} records need {expected}", self.records)));
         }
-        self.check_header(&mut file)?;
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact(&mut header).map_err(&io)?;
+        self.check_header(&header)?;
         if found > expected {
             tracing::info!(path = %self.path.display(), bytes = found - expected, "cutting off a commit that did not happen");
             file.set_len(expected).and_then(|()| file.sync_all()).map_err(&io)?;
@@ -93,11 +95,23 @@ impl VectorFile {
     /// The embeddings of the nodes that live. Every record's checksum is verified, that of dead
     /// ones too: a damaged record may have been anybody's.
     pub fn read(&self, lives: impl Fn(NodeId) -> bool) -> Result<HashMap<NodeId, Embedding>, StoreError> {
-        let Some(map) = self.map()? else { return Ok(HashMap::new()) };
+        match self.map()? {
+            Some(map) => self.read_from(&map, lives),
+            None => Ok(HashMap::new()),
+        }
+    }
+
+    /// Reads a file of these bytes.
+    pub(super) fn read_from(
+        &self,
+        map: &[u8],
+        lives: impl Fn(NodeId) -> bool,
+    ) -> Result<HashMap<NodeId, Embedding>, StoreError> {
+        self.check(map)?;
         let mut values = vec![0.0f32; self.dimension];
         let mut embeddings = HashMap::new();
-        for (node, number) in self.last_records(&map, lives)? {
-            let row = &self.record(&map, number)[NODE_BYTES..];
+        for (node, number) in self.last_records(map, lives)? {
+            let row = &self.record(map, number)[NODE_BYTES..];
             let (words, _) = row.as_chunks::<4>();
             for (value, word) in values.iter_mut().zip(words) {
                 *value = f32::from_le_bytes(*word);
@@ -110,33 +124,42 @@ impl VectorFile {
     /// Reads what can be read, of the nodes that live, and tells what cannot. Changes nothing.
     pub fn survey(&self, lives: impl Fn(NodeId) -> bool) -> Result<Survey, StoreError> {
         let io = StoreError::io(&self.path);
-        let mut survey = Survey::default();
         let found = match std::fs::metadata(&self.path) {
             Ok(found) => found.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(io(error)),
         };
-        if self.records == 0 {
-            return Ok(survey);
+        if self.records == 0 || found == 0 {
+            return Ok(self.survey_of(&[], lives));
         }
+        let map = map(&File::open(&self.path).map_err(&io)?).map_err(&io)?;
+        Ok(self.survey_of(&map, lives))
+    }
+
+    /// As [`VectorFile::survey`], of a file of these bytes.
+    pub(super) fn survey_of(&self, bytes: &[u8], lives: impl Fn(NodeId) -> bool) -> Survey {
+        let mut survey = Survey::default();
+        if self.records == 0 {
+            return survey;
+        }
+        let found = bytes.len() as u64;
         if found == 0 {
             survey.wrong.push("it is not there, or empty".to_string());
         } else if found < self.end() {
             survey.wrong.push(format!("it has {found} bytes, {} records need {}", self.records, self.end()));
         }
         survey.beyond = found.saturating_sub(self.end());
-        let map = if found == 0 { None } else { Some(map(&File::open(&self.path).map_err(&io)?).map_err(&io)?) };
-        let bytes = map.as_deref().unwrap_or_default();
+        // How many records there are is believed only as far as the file goes.
+        let there = found.saturating_sub(HEADER_BYTES as u64) / self.record_bytes() as u64;
+        survey.missing = self.records.saturating_sub(there);
         if found > 0 && !bytes.starts_with(&self.header()) {
             survey.wrong.push(format!("its header is not that of vectors of {} values", self.dimension));
         }
-        for number in 0..self.records {
-            let start = HEADER_BYTES + number as usize * self.record_bytes();
-            let record = bytes.get(start..start + self.record_bytes());
-            let (body, crc) = record.unwrap_or_default().split_at(record.map_or(0, |record| record.len() - CRC_BYTES));
-            if record.is_none() || crc != checksum(number, body).to_le_bytes() {
-                let body = [body, crc].concat();
-                survey.damaged.push(DamagedRecord { number, bytes: body });
+        for number in 0..self.records.min(there) {
+            let record = self.record(bytes, number);
+            let (body, crc) = record.split_at(record.len() - CRC_BYTES);
+            if crc != checksum(number, body).to_le_bytes() {
+                survey.damaged.push(DamagedRecord { number, bytes: record.to_vec() });
                 continue;
             }
             let (node, values) = split(body);
@@ -144,7 +167,7 @@ impl VectorFile {
                 survey.embeddings.insert(node, Surveyed { number, embedding: Embedding::from_normalised(&values) });
             }
         }
-        Ok(survey)
+        survey
     }
 
     /// Writes the embeddings of the nodes that live to `path`, in the order they have here, as the
@@ -197,24 +220,23 @@ impl VectorFile {
             return Ok(None);
         }
         let io = StoreError::io(&self.path);
-        let mut file = File::open(&self.path).map_err(&io)?;
-        self.check_header(&mut file)?;
-        let map = map(&file).map_err(&io)?;
-        if (map.len() as u64) < self.end() {
-            return Err(self.damaged(format!(
-                "it has {} bytes, {} records need {}",
-                map.len(),
-                self.records,
-                self.end()
-            )));
-        }
+        let map = map(&File::open(&self.path).map_err(&io)?).map_err(&io)?;
+        self.check(&map)?;
         Ok(Some(map))
     }
 
-    fn check_header(&self, file: &mut File) -> Result<(), StoreError> {
-        let mut found = [0; HEADER_BYTES];
-        file.read_exact(&mut found).map_err(StoreError::io(&self.path))?;
-        match found == self.header() {
+    /// Whether the file begins as it should, and is as long as what counts.
+    fn check(&self, map: &[u8]) -> Result<(), StoreError> {
+        self.check_header(map)?;
+        let (found, expected) = (map.len() as u64, self.end());
+        match found < expected {
+            true => Err(self.damaged(format!("it has {found} bytes, {} records need {expected}", self.records))),
+            false => Ok(()),
+        }
+    }
+
+    fn check_header(&self, map: &[u8]) -> Result<(), StoreError> {
+        match map.starts_with(&self.header()) {
             true => Ok(()),
             false => Err(self.damaged(format!("its header is not that of vectors of {} values", self.dimension))),
         }
@@ -247,7 +269,8 @@ impl VectorFile {
 
     /// Bytes of what counts.
     pub fn end(&self) -> u64 {
-        HEADER_BYTES as u64 + self.records * self.record_bytes() as u64
+        // No file is as long as the longest of all numbers.
+        self.records.saturating_mul(self.record_bytes() as u64).saturating_add(HEADER_BYTES as u64)
     }
 
     fn damaged(&self, what: String) -> StoreError {
@@ -261,10 +284,18 @@ pub struct Survey {
     /// Of live nodes, the last that can be read.
     pub embeddings: HashMap<NodeId, Surveyed>,
     pub damaged: Vec<DamagedRecord>,
+    /// How many records the file ends before.
+    pub missing: u64,
     /// What is wrong with the file as a whole.
     pub wrong: Vec<String>,
     /// Bytes of a commit that did not happen.
     pub beyond: u64,
+}
+
+impl Survey {
+    pub fn is_undamaged(&self) -> bool {
+        self.damaged.is_empty() && self.missing == 0
+    }
 }
 
 /// An embedding and the record it stands in.
@@ -274,7 +305,7 @@ pub struct Surveyed {
     pub embedding: Embedding,
 }
 
-/// A record whose checksum does not match; no bytes where the file ends before it.
+/// A record whose checksum does not match.
 #[derive(Debug)]
 pub struct DamagedRecord {
     pub number: u64,
@@ -292,8 +323,13 @@ impl Survey {
     pub fn victims(&self, faces: &[(NodeId, Arrival)]) -> HashSet<NodeId> {
         let has_none = faces.iter().map(|&(node, _)| node).filter(|node| !self.embeddings.contains_key(node));
         let mut victims: HashSet<NodeId> = has_none.collect();
-        let Some(last) = self.damaged.last().filter(|_| self.damaged.len() != victims.len()) else { return victims };
-        for DamagedRecord { number, bytes } in self.damaged.iter().filter(|damaged| damaged.bytes.len() > NODE_BYTES) {
+        let damaged = self.missing.saturating_add(self.damaged.len() as u64);
+        if damaged == victims.len() as u64 {
+            return victims;
+        }
+        // Those that are missing are behind all others.
+        let last = if self.missing > 0 { u64::MAX } else { self.damaged.last().map_or(0, |damaged| damaged.number) };
+        for DamagedRecord { number, bytes } in &self.damaged {
             let (node, _) = split(bytes);
             if self.embeddings.get(&node).is_some_and(|surveyed| surveyed.number < *number) {
                 victims.insert(node);
@@ -306,7 +342,7 @@ impl Survey {
         by_record.sort_unstable_by_key(|&(number, ..)| std::cmp::Reverse(number));
         let mut earliest_after = Arrival(u64::MAX);
         for (number, arrival, node) in by_record {
-            if arrival > earliest_after && number < last.number {
+            if arrival > earliest_after && number < last {
                 victims.insert(node);
             }
             earliest_after = earliest_after.min(arrival);
@@ -332,6 +368,22 @@ fn checksum(number: u64, body: &[u8]) -> u32 {
     hasher.update(&number.to_le_bytes());
     hasher.update(body);
     hasher.finalize()
+}
+
+/// The file with its checksums put right.
+#[cfg(feature = "fuzzing")]
+pub(super) fn resealed(file: &[u8], dimension: usize) -> Vec<u8> {
+    let mut file = file.to_vec();
+    if let Some(header) = file.first_chunk_mut::<HEADER_BYTES>() {
+        let crc = crc32fast::hash(&header[..24]);
+        header[24..28].copy_from_slice(&crc.to_le_bytes());
+    }
+    let records = file.get_mut(HEADER_BYTES..).unwrap_or_default().chunks_exact_mut(record_bytes(dimension));
+    for (number, record) in (0..).zip(records) {
+        let (body, crc) = record.split_at_mut(record_bytes(dimension) - CRC_BYTES);
+        crc.copy_from_slice(&checksum(number, body).to_le_bytes());
+    }
+    file
 }
 
 /// The one place with unsafe code. Sound as long as nobody shortens the file while it is mapped:
