@@ -10,6 +10,7 @@ use super::suppressed::SuppressionKey;
 use super::upgrade::OLDEST;
 use super::{FORMAT, Model, StoreError};
 use crate::engine::changes::{Counters, KeptLinkage};
+use crate::model::artefact::LARGEST_DIMENSION;
 
 /// The format a state is written in: how every identity of every format begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,15 @@ impl Identity {
             dimension: model.dimension,
             suppression_key: SuppressionKey::random()?,
         })
+    }
+
+    /// Whether it is one, of the state in `path`: a length that is none would be believed everywhere.
+    pub fn check(&self, path: &Path) -> Result<(), StoreError> {
+        if (1..=LARGEST_DIMENSION).contains(&self.dimension) {
+            return Ok(());
+        }
+        let what = format!("its embeddings have {} values, not 1 to {LARGEST_DIMENSION}", self.dimension);
+        Err(StoreError::Damaged { path: path.to_path_buf(), what })
     }
 
     /// The identity of a new incarnation of the same state.

@@ -50,11 +50,12 @@ pub fn identity_in(space: &Space, directory: &Directory) -> Result<Option<Identi
         Some(format) => format.check(directory.path())?,
         None => return Ok(None),
     }
-    space.get(&keys::identity())
+    let identity: Option<Identity> = space.get(&keys::identity())?;
+    identity.map(|identity| identity.check(directory.path()).map(|()| identity)).transpose()
 }
 
 /// A record of format 2 in format 3.
-fn from_2(key: &[u8], value: &[u8]) -> Rewritten {
+pub(super) fn from_2(key: &[u8], value: &[u8]) -> Rewritten {
     if key == keys::identity() {
         changed(value, |identity: Identity| Identity { format: Format(FORMAT), ..identity })
     } else if key.starts_with(&keys::linkages_of_all()) {
