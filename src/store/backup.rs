@@ -65,7 +65,7 @@ pub struct BackedUp {
 
 impl Manifest {
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
     }
 }
 
@@ -342,24 +342,33 @@ pub fn restore(
 }
 
 fn manifest(from: &Path) -> Result<Manifest, BackupError> {
+    let path = from.join(MANIFEST);
+    let none = |what: String| BackupError::NoBackup { path: from.to_path_buf(), what };
+    let file = File::open(&path).map_err(|error| none(format!("{MANIFEST}: {error}")))?;
+    let mut text = Vec::new();
+    file.take(MOST_MANIFEST_BYTES + 1).read_to_end(&mut text).map_err(StoreError::io(&path))?;
+    if text.len() as u64 > MOST_MANIFEST_BYTES {
+        return Err(none(format!("{MANIFEST} has more than {MOST_MANIFEST_BYTES} bytes")));
+    }
+    parse_manifest(from, &text)
+}
+
+/// The manifest of the backup `from`.
+pub(super) fn parse_manifest(from: &Path, text: &[u8]) -> Result<Manifest, BackupError> {
     /// How every manifest of every version begins.
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let path = from.join(MANIFEST);
-    let none = |what: String| BackupError::NoBackup { path: from.to_path_buf(), what };
-    let found = std::fs::metadata(&path).map_err(|error| none(format!("{MANIFEST}: {error}")))?;
-    if found.len() > MOST_MANIFEST_BYTES {
-        return Err(none(format!("{MANIFEST} has {} bytes", found.len())));
-    }
-    let text = std::fs::read(&path).map_err(StoreError::io(&path))?;
-    let Version { version } =
-        serde_json::from_slice(&text).map_err(|error| none(format!("{MANIFEST} cannot be read: {error}")))?;
+    let unreadable = |error: serde_json::Error| {
+        let what = format!("{MANIFEST} cannot be read: {error}");
+        BackupError::NoBackup { path: from.to_path_buf(), what }
+    };
+    let Version { version } = serde_json::from_slice(text).map_err(unreadable)?;
     if version != VERSION {
         return Err(BackupError::Version { path: from.to_path_buf(), found: version });
     }
-    serde_json::from_slice(&text).map_err(|error| none(format!("{MANIFEST} cannot be read: {error}")))
+    serde_json::from_slice(text).map_err(unreadable)
 }
 
 /// Every file is there as it was written, and no other is.
