@@ -83,7 +83,7 @@ impl Collection {
 
     fn joined(&mut self, OneFace { cluster, face_id }: OneFace) -> Result<(), Contradiction> {
         self.check_absent(&face_id)?;
-        self.check_subject(&cluster, cluster.size_before + 1)?;
+        self.check_subject(&cluster, cluster.size_before.saturating_add(1))?;
         self.change(&cluster);
         self.settle_in(face_id, cluster.cluster_id);
         Ok(())
@@ -94,7 +94,7 @@ impl Collection {
         if id == loser {
             return Err(format!("cluster {id} merged into itself"));
         }
-        self.check_subject(cluster, cluster.size_before + merged.size_before)?;
+        self.check_subject(cluster, cluster.size_before.saturating_add(merged.size_before))?;
         self.check_living(loser, merged.size_before, merged.version)?;
         self.change(cluster);
         if let Some(known) = self.clusters.get_mut(&loser) {
