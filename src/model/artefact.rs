@@ -10,7 +10,7 @@ use super::ModelError;
 /// The format of model.toml this program reads.
 const FORMAT: u32 = 1;
 /// Bounds that keep a wrong model.toml from asking for all the memory there is.
-const LARGEST_DIMENSION: usize = 4096;
+pub(crate) const LARGEST_DIMENSION: usize = 4096;
 const LARGEST_HOP: usize = 1024;
 const LARGEST_PER_FACE: u32 = 1000;
 const LARGEST_CAP: u32 = 1_000_000;
@@ -28,7 +28,7 @@ pub struct Shape {
 
 /// model.toml. What it says for readers alone ([training], [scores]) is not read here.
 #[derive(Debug, Clone, Deserialize)]
-struct Description {
+pub(crate) struct Description {
     format: u32,
     name: String,
     dimension: usize,
@@ -154,9 +154,7 @@ impl Artefact {
         let path = folder.join("model.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
         let refuse = |reason: String| ModelError::Artefact { path: path.clone(), reason };
-        let description: Description = toml::from_str(&text).map_err(|error| refuse(error.to_string()))?;
-        description.check().map_err(refuse)?;
-
+        let description = Description::parse(&text).map_err(refuse)?;
         let Description { name, dimension, hop1, hop2, merging, files, .. } = description;
         let (re, lp, Merging { rule, threshold, threshold_off }) = (&files.re.sha256, &files.lp.sha256, merging);
         let fingerprint = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}:{threshold_off}");
@@ -173,6 +171,19 @@ impl Artefact {
 }
 
 impl Description {
+    /// Reads and checks a model.toml.
+    pub(crate) fn parse(text: &str) -> Result<Description, String> {
+        let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
+        description.check()?;
+        Ok(description)
+    }
+
+    /// What it says its graphs are called, in its folder.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn file_names(&self) -> [&str; 2] {
+        [&self.files.re.name, &self.files.lp.name]
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(format!("format is {}, this facetd reads {FORMAT}: use a facetd that matches", self.format));
@@ -182,6 +193,11 @@ impl Description {
         }
         if !(1..=LARGEST_HOP).contains(&self.hop1) || !(1..=self.hop1).contains(&self.hop2) {
             return Err(format!("hop1 {} must be 1 to {LARGEST_HOP}, hop2 {} at most hop1", self.hop1, self.hop2));
+        }
+        for SealedFile { name, .. } in [&self.files.re, &self.files.lp] {
+            if Path::new(name).file_name() != Some(name.as_ref()) {
+                return Err(format!("the file {name:?} is not in its folder"));
+            }
         }
         if !self.edges.is_empty() {
             return Err("it wants edge features, which this facetd does not compute".to_string());
