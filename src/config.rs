@@ -4,13 +4,15 @@
 //! laid over it. All that is wrong is found before anything is refused, and each error begins with
 //! its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::face::CollectionName;
 use crate::model::Device;
@@ -263,6 +265,14 @@ impl Collections {
     }
 }
 
+impl Log {
+    /// What is logged: `before`, and what the level says. Values of fields are compared as they are: an expression
+    /// for them would be compiled first, and some take all the memory there is.
+    pub fn filter(&self, before: &str) -> Result<EnvFilter, ParseError> {
+        EnvFilter::builder().with_regex(false).parse(format!("{before}{}", self.level))
+    }
+}
+
 /// A value that no log shows.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -384,13 +394,13 @@ impl Config {
             errors.push(format!("kafka.shard: {} is not below kafka.shards, {}", kafka.shard, kafka.shards));
         }
         if let Partitions::These(numbers) = &kafka.partitions
-            && (1..numbers.len()).any(|place| numbers[..place].contains(&numbers[place]))
+            && numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len()
         {
             errors.push("kafka.partitions: names a partition twice".to_string());
         }
         // A lone word that is no level would be taken for the name of a module, and silence all others.
         let is_level = log.level.contains('=') || log.level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-        if !is_level || log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        if !is_level || log.filter("").is_err() {
             errors.push(format!("log.level: {:?} is not a level or a filter", log.level));
         }
         errors

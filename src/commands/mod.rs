@@ -23,12 +23,11 @@ use std::io::IsTerminal;
 
 use facetd::config::{Log, LogFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::EnvFilter;
 
 /// Logs go to standard error; what a command answers goes to standard output.
 fn start_logging(log: &Log) {
     // hnsw_rs tells of every graph it makes; a filter of the user's own for it still wins.
-    let filter = EnvFilter::new(format!("hnsw_rs=warn,{}", log.level));
+    let filter = log.filter("hnsw_rs=warn,").expect("the configuration was checked");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A reader of the log that goes away must not take the daemon along.
     let builder = builder.log_internal_errors(false);
