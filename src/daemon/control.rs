@@ -32,6 +32,8 @@ pub const SOCKET: &str = "control.sock";
 /// How long a request may take to come.
 const REQUEST: Duration = Duration::from_secs(10);
 const MOST_REQUEST_BYTES: u64 = 16 << 10;
+/// Of a line.
+const MOST_ANSWER_BYTES: u64 = 1 << 20;
 /// How often progress is told.
 const TOLD: Duration = Duration::from_millis(100);
 
@@ -137,10 +139,7 @@ fn answer(stream: UnixStream, engine: &SyncSender<CutAsked>, busy: &Mutex<()>) {
         .and_then(|()| stream.set_read_timeout(Some(REQUEST)))
         .and_then(|()| stream.set_write_timeout(Some(REQUEST)));
     let outcome = prepared.map_err(|error| error.to_string()).and_then(|()| {
-        let mut line = String::new();
-        BufReader::new((&stream).take(MOST_REQUEST_BYTES)).read_line(&mut line).map_err(|error| error.to_string())?;
-        let request = serde_json::from_str(&line);
-        match request.map_err(|error| format!("not a request: {error}"))? {
+        match read_request(&stream)? {
             Request::Backup { to } => {
                 let _one = match busy.try_lock() {
                     Err(TryLockError::WouldBlock) => return Err("a backup is under way; wait for it".to_string()),
@@ -159,6 +158,13 @@ fn answer(stream: UnixStream, engine: &SyncSender<CutAsked>, busy: &Mutex<()>) {
             told(&Answer::Error(error));
         }
     }
+}
+
+/// Reads the one line of a request.
+pub(crate) fn read_request(stream: impl Read) -> Result<Request, String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(MOST_REQUEST_BYTES)).read_line(&mut line).map_err(|error| error.to_string())?;
+    serde_json::from_str(&line).map_err(|error| format!("not a request: {error}"))
 }
 
 fn back_up(to: &Path, engine: &SyncSender<CutAsked>, told: &dyn Fn(&Answer)) -> Result<Done, String> {
@@ -197,12 +203,16 @@ pub fn ask(
         Err(error) => return Err(error),
     };
     writeln!(&stream, "{}", serde_json::to_string(request)?)?;
-    for line in BufReader::new(&stream).lines() {
-        match serde_json::from_str(&line?)? {
+    let mut stream = BufReader::new(&stream);
+    loop {
+        let mut line = String::new();
+        if stream.by_ref().take(MOST_ANSWER_BYTES).read_line(&mut line)? == 0 {
+            return Ok(Some(Err("the daemon ended before it was done".to_string())));
+        }
+        match serde_json::from_str(&line)? {
             Answer::Progress(told) => progress(told),
             Answer::Done(done) => return Ok(Some(Ok(done))),
             Answer::Error(error) => return Ok(Some(Err(error))),
         }
     }
-    Ok(Some(Err("the daemon ended before it was done".to_string())))
 }
