@@ -12,8 +12,13 @@ const MAX_LINE_BYTES: u64 = 64;
 
 /// Labels may be negative. The last line may end with a newline or without; an empty line is an error.
 pub fn read_labels(path: &Path) -> Result<Vec<i64>, FeaturesError> {
+    let file = File::open(path).map_err(|source| FeaturesError::Read { path: path.into(), source })?;
+    read_from(&mut BufReader::new(file), path)
+}
+
+/// Reads the file whose name is `path`.
+pub(crate) fn read_from(reader: &mut impl BufRead, path: &Path) -> Result<Vec<i64>, FeaturesError> {
     let cannot_read = |source| FeaturesError::Read { path: path.into(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(cannot_read)?);
     let mut labels = Vec::new();
     let mut line = Vec::new();
     loop {

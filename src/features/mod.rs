@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use labels::read_from as read_labels_from;
 pub use labels::{read_labels, write_labels};
 pub use npy::NpyError;
 
@@ -63,19 +65,28 @@ impl Features {
         if dimension == Some(0) {
             return Err(FeaturesError::ZeroDimension { path: path.into() });
         }
-        let mut reader = BufReader::new(file);
+        Features::read_from(&mut BufReader::new(file), bytes, path, dimension)
+    }
+
+    /// Reads a file of `bytes` bytes, at least one, whose name is `path`.
+    pub(crate) fn read_from(
+        reader: &mut impl Read,
+        bytes: u64,
+        path: &Path,
+        dimension: Option<usize>,
+    ) -> Result<Features, FeaturesError> {
         if !is_npy(path) {
             let dimension = dimension.ok_or_else(|| FeaturesError::NoDimension { path: path.into() })?;
             let count = bytes / 4;
-            if bytes % 4 != 0 || count % dimension as u64 != 0 {
+            if !bytes.is_multiple_of(4) || !count.is_multiple_of(dimension as u64) {
                 return Err(FeaturesError::CutRow { path: path.into(), bytes, dimension });
             }
-            let values = read_values(&mut reader, count as usize, f32::from_le_bytes).map_err(cannot_read)?;
+            let values = read_values(reader, count as usize, f32::from_le_bytes)
+                .map_err(|source| FeaturesError::Read { path: path.into(), source })?;
             return Ok(Features { dimension, values });
         }
 
-        let features =
-            npy::read(&mut reader, bytes).map_err(|problem| FeaturesError::Npy { path: path.into(), problem })?;
+        let features = npy::read(reader, bytes).map_err(|problem| FeaturesError::Npy { path: path.into(), problem })?;
         match dimension {
             Some(expected) if expected != features.dimension => {
                 Err(FeaturesError::Dimension { path: path.into(), expected, found: features.dimension })

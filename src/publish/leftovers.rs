@@ -46,7 +46,7 @@ pub fn leftovers(config: &Kafka, is_left_over: &dyn Fn(&StateKey) -> bool) -> Re
 }
 
 /// `collection/face_id` or `collection/cluster_id`: a collection's name contains no slash.
-fn parse(topic: StateTopic, key: &[u8]) -> Option<StateKey> {
+pub(crate) fn parse(topic: StateTopic, key: &[u8]) -> Option<StateKey> {
     let (collection, rest) = std::str::from_utf8(key).ok()?.split_once('/')?;
     let collection = CollectionName::new(collection).ok()?;
     Some(match topic {

@@ -9,8 +9,8 @@
 pub mod cloudevents;
 mod group;
 mod kafka;
-mod leftovers;
-mod mark;
+pub(crate) mod leftovers;
+pub(crate) mod mark;
 mod reconcile;
 
 use std::cell::Cell;

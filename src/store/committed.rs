@@ -24,7 +24,7 @@ use super::directory::sync_folder;
 const NAME: &str = "COMMITTED";
 const MAGIC: &[u8; 8] = b"facetd-c";
 const FORMAT: u32 = 1;
-const SLOT_BYTES: usize = 64;
+pub(super) const SLOT_BYTES: usize = 64;
 /// Slots lie in sectors of their own, so that a torn write harms one.
 const SLOT_AT: [u64; 2] = [0, 512];
 const CRC_AT: usize = 40;
@@ -56,7 +56,7 @@ impl Committed {
         let there = path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(&io)?;
         let committed = Committed { path: path.clone(), file, state };
-        let newest = committed.slots().into_iter().flatten().max();
+        let newest = committed.newest();
         let said = match (there, newest) {
             (_, Some(commit)) => Said::Commit(commit),
             (false, None) => Said::Nothing,
@@ -76,30 +76,34 @@ impl Committed {
     /// Notes that commit `number` is on disk.
     pub fn note(&self, number: u64) -> Result<(), StoreError> {
         let place = SLOT_AT[(number % 2) as usize];
-        self.file.write_all_at(&self.slot(number), place).map_err(StoreError::io(&self.path))
+        self.file.write_all_at(&slot(&self.state, number), place).map_err(StoreError::io(&self.path))
     }
 
-    /// What both slots say, those that are whole and of this state.
-    fn slots(&self) -> [Option<u64>; 2] {
-        SLOT_AT.map(|place| {
+    fn newest(&self) -> Option<u64> {
+        let slots = SLOT_AT.map(|place| {
             let mut found = [0; SLOT_BYTES];
-            self.file.read_exact_at(&mut found, place).ok()?;
-            let (_, number) = found[..CRC_AT].split_last_chunk::<8>()?;
-            let number = u64::from_le_bytes(*number);
-            (found == self.slot(number)).then_some(number)
-        })
+            self.file.read_exact_at(&mut found, place).ok().map(|()| found)
+        });
+        slots.iter().flatten().filter_map(|found| commit_in(&self.state, found)).max()
     }
+}
 
-    fn slot(&self, number: u64) -> [u8; SLOT_BYTES] {
-        let mut slot = [0; SLOT_BYTES];
-        slot[..8].copy_from_slice(MAGIC);
-        slot[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-        slot[16..32].copy_from_slice(&self.state);
-        slot[32..CRC_AT].copy_from_slice(&number.to_le_bytes());
-        let crc = crc32fast::hash(&slot[..CRC_AT]);
-        slot[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
-        slot
-    }
+/// What a slot says, if it is whole and of this state.
+pub(super) fn commit_in(state: &[u8; 16], found: &[u8; SLOT_BYTES]) -> Option<u64> {
+    let (_, number) = found[..CRC_AT].split_last_chunk::<8>()?;
+    let number = u64::from_le_bytes(*number);
+    (*found == slot(state, number)).then_some(number)
+}
+
+pub(super) fn slot(state: &[u8; 16], number: u64) -> [u8; SLOT_BYTES] {
+    let mut slot = [0; SLOT_BYTES];
+    slot[..8].copy_from_slice(MAGIC);
+    slot[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    slot[16..32].copy_from_slice(state);
+    slot[32..CRC_AT].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32fast::hash(&slot[..CRC_AT]);
+    slot[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    slot
 }
 
 #[cfg(test)]

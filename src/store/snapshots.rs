@@ -157,8 +157,19 @@ impl Snapshots {
 
     /// Reads a snapshot. Everything in it is verified.
     pub fn read(&self, name: &SnapshotName, upto: u64) -> Result<Snapshot, Unusable> {
-        let mut file = File::open(self.path(name))?;
+        let file = File::open(self.path(name))?;
         let length = file.metadata()?.len();
+        self.read_from(file, length, name, upto)
+    }
+
+    /// Reads a snapshot from a file of `length` bytes.
+    pub(super) fn read_from(
+        &self,
+        mut file: impl Read,
+        length: u64,
+        name: &SnapshotName,
+        upto: u64,
+    ) -> Result<Snapshot, Unusable> {
         let header = read_header(&mut file, length)?;
         if header.state_uuid != self.state_uuid {
             return Err(Unusable::OtherState { found: header.state_uuid });
@@ -381,7 +392,7 @@ fn stale_from_bytes(bytes: [u8; STALE_BYTES]) -> Stale {
 }
 
 /// Reads the header of a file of `length` bytes, and sees that the sections it speaks of fill that file.
-fn read_header(file: &mut File, length: u64) -> Result<Header, Unusable> {
+fn read_header(file: &mut impl Read, length: u64) -> Result<Header, Unusable> {
     let mut bytes = vec![0; PREFIX_BYTES];
     file.read_exact(&mut bytes).map_err(|_| Unusable::NotOurs)?;
     let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -420,7 +431,7 @@ fn sections_bytes(header: &Header) -> Option<u64> {
     nodes.checked_add(held.checked_mul(8)?)?.checked_add(stale.checked_mul(STALE_BYTES as u64)?)?.checked_add(sections)
 }
 
-fn read_sections(file: File, header: &Header) -> Result<Snapshot, Unusable> {
+fn read_sections(file: impl Read, header: &Header) -> Result<Snapshot, Unusable> {
     let Header { dimension, hop1, hop2, now, rules, slots, held, stale, .. } = *header;
     // They are not more than the file is long.
     let [slots, held, stale] = [slots, held, stale].map(|count| count as usize);
@@ -446,12 +457,12 @@ fn read_sections(file: File, header: &Header) -> Result<Snapshot, Unusable> {
 }
 
 /// A snapshot file on its way from the disk.
-struct ReadSections {
-    file: File,
+struct ReadSections<R> {
+    file: R,
     number: u8,
 }
 
-impl ReadSections {
+impl<R: Read> ReadSections<R> {
     fn next<T, const WIDTH: usize>(
         &mut self,
         count: usize,
@@ -476,4 +487,28 @@ impl ReadSections {
             false => Err(Unusable::Damaged("the checksum of a section does not match")),
         }
     }
+}
+
+/// The file with its checksums put right, as far as its header says where they are.
+#[cfg(feature = "fuzzing")]
+pub(super) fn resealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut file = bytes.to_vec();
+    let length = u32::from_le_bytes(*bytes.get(12..PREFIX_BYTES)?.first_chunk()?) as usize;
+    let end = PREFIX_BYTES + length;
+    let crc = crc32fast::hash(file.get(..end)?);
+    file.get_mut(end..end + CRC_BYTES)?.copy_from_slice(&crc.to_le_bytes());
+    let header: Header = postcard::from_bytes(&file[PREFIX_BYTES..end]).ok()?;
+    let Header { dimension, slots, held, stale, .. } = header;
+    let [a, g, lists, nodes] = [(slots, 8), (slots.checked_mul(dimension)?, 4), (slots, 2), (held, 4)];
+    let sections =
+        [a, g, lists, (slots, 1), (slots, 8), nodes, nodes, (slots, 4), (slots, 8), (stale, STALE_BYTES as u64)];
+    let mut start = end + CRC_BYTES;
+    for (number, (count, width)) in (0..).zip(sections) {
+        let end = start.checked_add(usize::try_from(count.checked_mul(width)?).ok()?)?;
+        let mut hasher = hasher_of(number);
+        hasher.update(file.get(start..end)?);
+        start = end.checked_add(CRC_BYTES)?;
+        file.get_mut(end..start)?.copy_from_slice(&hasher.finalize().to_le_bytes());
+    }
+    Some(file)
 }
