@@ -12,13 +12,16 @@ export FACETD_DATA
 
 # How often `make torture` kills the daemon.
 KILLS ?= 500
+# How long `make fuzz` takes over each target.
+SECONDS_EACH ?= 60
 
-.PHONY: help demo test torture build runtime load-test soak real-model demo-model fixtures clean
+.PHONY: help demo test torture fuzz build runtime load-test soak real-model demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
 	@echo "make test         every test; with FACETD_DATA on real faces too"
 	@echo "make torture      kill -9 at random and at every failpoint, $(KILLS) times, with a real Kafka (an hour)"
+	@echo "make fuzz         libFuzzer on whatever takes foreign bytes, $(SECONDS_EACH) seconds each (needs a nightly Rust)"
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
@@ -40,6 +43,15 @@ test:
 
 torture: runtime
 	KILLS=$(KILLS) cargo test --release --locked --features failpoints --test survives_kill -- --nocapture
+
+# Without a sanitizer: the one place with unsafe code maps files, which no target does. Memory is counted all the same.
+fuzz:
+	cargo fuzz --version >/dev/null || cargo install cargo-fuzz --locked
+	cargo +nightly fuzz build --sanitizer none
+	for target in $$(cargo fuzz list); do \
+		echo "== $$target"; \
+		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -max_len=65600 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1; \
+	done
 
 load-test: runtime
 	cargo bench --locked --bench load

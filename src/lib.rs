@@ -31,6 +31,8 @@ pub mod evaluate;
 pub mod face;
 pub mod failpoint;
 pub mod features;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod histories;
 pub mod http;

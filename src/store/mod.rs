@@ -23,6 +23,8 @@ mod committed;
 mod compact;
 mod directory;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod keys;
 mod look;
 mod opening;

@@ -1,0 +1,3 @@
+#![no_main]
+
+facetd_fuzz::fuzz!("control");
