@@ -230,6 +230,9 @@ fn offsets_that_kafka_lost_are_found_in_the_topics() {
     let scene = Scene::new(&kafka);
     scene.send(0..40);
     scene.live();
+    // A life in which there is nothing to tell but positions.
+    scene.send(0..1);
+    scene.live();
     Admin::connect(&scene.topics.brokers).delete_group(&scene.topics.group());
     scene.send(40..60);
     scene.live();

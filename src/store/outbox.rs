@@ -52,7 +52,7 @@ pub struct Published {
     pub sequence: u64,
     /// For each partition of an output topic, the offset after the last record written to it.
     pub ends: BTreeMap<OutputPartition, Offset>,
-    /// Claims of the shard under which something may be published: that of the last publication, and those since.
+    /// Claims of the shard under which something may be published: that of the last entry, and those since.
     pub claims: Vec<Claim>,
     /// A new incarnation has not published anything yet: what Kafka has is of those before it.
     pub takes_over: bool,
