@@ -86,8 +86,6 @@ impl Store {
             self.identity = self.identity.with_model(self.directory.path(), model)?;
             batch.put(keys::identity(), &self.identity);
         }
-        let commit_sequence = self.commit_sequence + 1;
-        batch.put(keys::commit_sequence(), &commit_sequence);
         let mut entries = Vec::new();
         if let Some(incarnation) = &commit.incarnation {
             entries = self.begin_incarnation(incarnation, &mut batch)?;
