@@ -28,6 +28,16 @@ const CALL: Duration = Duration::from_secs(1);
 /// How long a transaction may lie still before the brokers abort it: a daemon that hangs longer starts it anew.
 const TRANSACTION_MILLISECONDS: &str = "60000";
 
+/// What is written at once.
+pub struct Chunk<'a> {
+    pub records: &'a [OutgoingRecord],
+    /// The group's, with the mark of the last entry.
+    pub offsets: &'a TopicPartitionList,
+    pub group: &'a Group,
+    /// Whether nobody wants to wait any longer.
+    pub give_up: &'a dyn Fn() -> bool,
+}
+
 /// What came of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -91,44 +101,27 @@ impl Producer {
         }
     }
 
-    /// Writes `records`, in order, and `offsets`.
-    pub fn publish(
-        &self,
-        records: &[OutgoingRecord],
-        offsets: &TopicPartitionList,
-        group: &Group,
-        give_up: &dyn Fn() -> bool,
-    ) -> Result<Outcome, ProducerError> {
+    /// Writes a chunk, its records in order.
+    pub fn publish(&self, chunk: &Chunk) -> Result<Outcome, ProducerError> {
         match self.transactional_id {
-            Some(_) => self.in_a_transaction(records, offsets, group, give_up),
-            None => self.one_after_the_other(records, offsets, group, give_up),
+            Some(_) => self.in_a_transaction(chunk),
+            None => self.one_after_the_other(chunk),
         }
     }
 
-    fn in_a_transaction(
-        &self,
-        records: &[OutgoingRecord],
-        offsets: &TopicPartitionList,
-        group: &Group,
-        give_up: &dyn Fn() -> bool,
-    ) -> Result<Outcome, ProducerError> {
+    fn in_a_transaction(&self, chunk: &Chunk) -> Result<Outcome, ProducerError> {
         let producer = self.producer.inner();
         producer.begin_transaction().map_err(|error| self.failed(error))?;
         failpoint::reached("publish::begun");
-        match self.write(records, offsets, group, give_up)? {
+        match self.write(chunk)? {
             Step::Done => Ok(Outcome::Published),
             Step::GaveUp => Ok(Outcome::GaveUp),
-            Step::Abort => self.abort(give_up),
+            Step::Abort => self.abort(chunk.give_up),
         }
     }
 
-    fn write(
-        &self,
-        records: &[OutgoingRecord],
-        offsets: &TopicPartitionList,
-        group: &Group,
-        give_up: &dyn Fn() -> bool,
-    ) -> Result<Step, ProducerError> {
+    fn write(&self, chunk: &Chunk) -> Result<Step, ProducerError> {
+        let Chunk { records, offsets, group, give_up } = *chunk;
         let producer = self.producer.inner();
         for record in records {
             match self.producer.send(to_kafka(record), give_up) {
@@ -187,13 +180,8 @@ impl Producer {
         }
     }
 
-    fn one_after_the_other(
-        &self,
-        records: &[OutgoingRecord],
-        offsets: &TopicPartitionList,
-        group: &Group,
-        give_up: &dyn Fn() -> bool,
-    ) -> Result<Outcome, ProducerError> {
+    fn one_after_the_other(&self, chunk: &Chunk) -> Result<Outcome, ProducerError> {
+        let Chunk { records, offsets, group, give_up } = *chunk;
         failpoint::reached("publish::begun");
         let (delivered_before, failed_before) = (self.producer.delivered(), self.producer.failed());
         let delivered = || self.producer.delivered() - delivered_before;

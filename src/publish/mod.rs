@@ -31,7 +31,7 @@ use crate::store::outbox::Pending;
 use crate::store::{Claim, Outbox, Published, StoreError};
 use cloudevents::{OutgoingRecord, RecordHeader, Wire};
 use group::{Group, Watermarks};
-use kafka::{Outcome, Producer};
+use kafka::{Chunk, Outcome, Producer};
 pub use leftovers::{StateKey, leftovers};
 use mark::Mark;
 pub use reconcile::Disagreement;
@@ -249,7 +249,9 @@ impl Publisher {
         let sequence = pending.last().map_or(self.published.sequence, |pending| pending.sequence);
         let records: Vec<_> = pending.iter().flat_map(|pending| self.records(pending)).collect();
         let offsets = self.group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
-        let outcome = self.producer.publish(&records, &offsets, &self.group, &|| patience.is_over())?;
+        let give_up = || patience.is_over();
+        let chunk = Chunk { records: &records, offsets: &offsets, group: &self.group, give_up: &give_up };
+        let outcome = self.producer.publish(&chunk)?;
         // Of a transaction that was aborted they count too: the offsets are taken.
         let ends = self.producer.take_ends();
         if outcome != Outcome::Published {
