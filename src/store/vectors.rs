@@ -292,12 +292,6 @@ pub struct Survey {
     pub beyond: u64,
 }
 
-impl Survey {
-    pub fn is_undamaged(&self) -> bool {
-        self.damaged.is_empty() && self.missing == 0
-    }
-}
-
 /// An embedding and the record it stands in.
 #[derive(Debug, Clone)]
 pub struct Surveyed {
