@@ -6,51 +6,17 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use common::broker::{RealKafka, Topics};
-use common::daemon::{Installation, Running, Settings};
+use common::broker::RealKafka;
+use common::daemon::{Installation, Running};
 use common::kafka_client::{Admin, Feed, group_lag, read_topic};
+use common::scene::{LIMIT, Scene, id, installation, payload};
 use common::told::{check_outbox, compacted_partition, state_partition, told, told_by};
-use common::{output_of, project, wait_for};
-use facetd::codec::{Message, json};
+use common::{output_of, wait_for};
 
 const PROMISE: &str = "a state and a real Kafka go together or are refused, and a second daemon fences the first";
-const LIMIT: Duration = Duration::from_secs(120);
-const DIMENSION: usize = 16;
-
-/// A daemon, its topics and what feeds them.
-struct Scene {
-    topics: Topics,
-    installation: Installation,
-    feed: Feed,
-}
 
 impl Scene {
-    fn new(kafka: &RealKafka) -> Scene {
-        let topics = kafka.topics(None);
-        Scene { installation: installation(&topics), feed: Feed::connect(&topics), topics }
-    }
-
-    fn send(&self, faces: std::ops::Range<usize>) {
-        for face in faces {
-            self.feed.send(&format!("{face:08}"), Some(&payload(face)), "default");
-        }
-        self.feed.flush();
-    }
-
-    fn erase(&self, face: usize) {
-        self.feed.send(&format!("{face:08}"), None, "default");
-        self.feed.flush();
-    }
-
-    /// Waits until all that was sent is applied and told.
-    fn wait(&self, daemon: &Running) {
-        let read = || (group_lag(&self.topics.brokers, &self.topics.group(), &self.topics.input()) == 0).then_some(());
-        wait_for("every record to be applied", LIMIT, read);
-        daemon.wait_settled(LIMIT);
-    }
-
     /// One life in which all that was sent is applied.
     fn live(&self) {
         let daemon = self.installation.start();
@@ -88,20 +54,9 @@ impl Scene {
     }
 }
 
-fn installation(topics: &Topics) -> Installation {
-    Installation::new(&Settings { topics, model: &project().join("tests/fixtures/model"), more: "" })
-}
-
 fn state_uuid(installation: &Installation) -> String {
     let stats: serde_json::Value = serde_json::from_str(&installation.inspect(&["stats"])).unwrap();
     stats["state_uuid"].as_str().unwrap().to_string()
-}
-
-/// Four faces a person, each near the others.
-fn payload(face: usize) -> Vec<u8> {
-    let value =
-        |place: usize| if place == (face / 4) % DIMENSION { 1.0 } else { ((face * 7 + place) % 5) as f32 * 0.02 };
-    json::encode(&Message { embedding: (0..DIMENSION).map(value).collect(), ..Message::default() })
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -113,25 +68,25 @@ fn copy(from: &Path, to: &Path) {
 fn a_second_daemon_on_the_shard_fences_the_first() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     scene.live();
     let second = installation(&scene.topics);
     copy(&scene.installation.state(), &second.state());
 
     // A copy is turned away, and the first is not disturbed by it.
     let first = scene.installation.start();
-    scene.send(20..40);
+    scene.send("default", 20..40);
     scene.wait(&first);
     assert!(!second.spawn(|_| {}).ended(LIMIT).success());
     assert!(second.log().contains("--new-incarnation"), "{}", second.log());
-    scene.send(40..60);
+    scene.send("default", 40..60);
     scene.wait(&first);
 
     // Told to take the first one's place it does: the first finds out with its next publication.
     let running = second.start_with(|command| {
         command.arg("--new-incarnation");
     });
-    scene.send(60..80);
+    scene.send("default", 60..80);
     assert!(!first.ended(LIMIT).success());
     let log = scene.installation.log();
     assert!(log.contains("another facetd has taken over"), "{log}");
@@ -149,14 +104,14 @@ fn a_second_daemon_on_the_shard_fences_the_first() {
 fn a_state_that_is_older_than_what_was_told_begins_a_new_incarnation() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     scene.live();
     let folder = tempfile::tempdir().unwrap();
     let backup = folder.path().join("state");
     copy(&scene.installation.state(), &backup);
     let first = state_uuid(&scene.installation);
-    scene.send(20..40);
-    scene.erase(3);
+    scene.send("default", 20..40);
+    scene.erase("default", &id(3));
     scene.live();
     scene.check(39);
 
@@ -168,7 +123,7 @@ fn a_state_that_is_older_than_what_was_told_begins_a_new_incarnation() {
     scene.check(39);
     // From here on it is a state like any other; the flag, left in by mistake, changes nothing.
     let second = state_uuid(&scene.installation);
-    scene.send(40..50);
+    scene.send("default", 40..50);
     scene.live_anew();
     assert_eq!(state_uuid(&scene.installation), second);
     scene.check(49);
@@ -178,14 +133,14 @@ fn a_state_that_is_older_than_what_was_told_begins_a_new_incarnation() {
 fn a_new_state_takes_another_ones_place_only_when_told_to() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     scene.live();
     std::fs::remove_dir_all(scene.installation.state()).unwrap();
     let refused = scene.refused();
     assert!(refused.contains("belongs to state") && refused.contains("--new-incarnation"), "{refused}");
     // What retention has deleted of the input meanwhile is not read again, and must not live on in the topics.
     Admin::connect(&scene.topics.brokers).delete_records(&scene.topics.input());
-    scene.send(30..40);
+    scene.send("default", 30..40);
     scene.live_anew();
     scene.check(10);
 }
@@ -194,14 +149,14 @@ fn a_new_state_takes_another_ones_place_only_when_told_to() {
 fn an_input_topic_made_anew_is_not_taken_for_the_one_that_was_read() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     scene.live();
     let admin = Admin::connect(&scene.topics.brokers);
     admin.make_anew(&scene.topics.input(), 4);
     let refused = scene.refused();
     assert!(refused.contains("the topic was made anew") && refused.contains("--new-incarnation"), "{refused}");
     // With as many records as were read of the old one, only the records tell.
-    scene.send(100..180);
+    scene.send("default", 100..180);
     let refused = scene.refused();
     assert!(refused.contains("has another record at offset"), "{refused}");
     scene.live_anew();
@@ -212,7 +167,7 @@ fn an_input_topic_made_anew_is_not_taken_for_the_one_that_was_read() {
 fn an_output_topic_made_anew_is_told_everything_anew() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     scene.live();
     let admin = Admin::connect(&scene.topics.brokers);
     for topic in [scene.topics.events(), scene.topics.face_state(), scene.topics.cluster_state()] {
@@ -228,13 +183,13 @@ fn an_output_topic_made_anew_is_told_everything_anew() {
 fn offsets_that_kafka_lost_are_found_in_the_topics() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..40);
+    scene.send("default", 0..40);
     scene.live();
     // A life in which there is nothing to tell but positions.
-    scene.send(0..1);
+    scene.send("default", 0..1);
     scene.live();
     Admin::connect(&scene.topics.brokers).delete_group(&scene.topics.group());
-    scene.send(40..60);
+    scene.send("default", 40..60);
     scene.live();
     check_outbox(&scene.topics);
     scene.check(60);
@@ -244,7 +199,7 @@ fn offsets_that_kafka_lost_are_found_in_the_topics() {
 fn without_transactions_nothing_is_lost_either() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);
-    scene.send(0..20);
+    scene.send("default", 0..20);
     let daemon = scene.installation.start_with(|command| {
         command.env("FACETD_KAFKA__DELIVERY", "at_least_once");
     });
@@ -252,7 +207,7 @@ fn without_transactions_nothing_is_lost_either() {
     assert!(daemon.terminate().success());
     scene.check(20);
     // And the two go on from one another.
-    scene.send(20..40);
+    scene.send("default", 20..40);
     scene.live();
     check_outbox(&scene.topics);
     scene.check(40);

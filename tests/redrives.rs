@@ -5,52 +5,20 @@
 mod common;
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use common::broker::{RealKafka, Topics};
-use common::daemon::{Installation, Running, Settings};
-use common::kafka_client::{Admin, Feed, Read, end_of_topic, group_lag, read_topic};
+use common::broker::RealKafka;
+use common::daemon::Running;
+use common::kafka_client::{Admin, Read, end_of_topic, read_topic};
+use common::scene::{LIMIT, Scene, id, payload};
 use common::told::{state_partition, told};
 use common::{facetd, output_of, project, wait_for};
-use facetd::codec::{Message, json};
 use serde_json::{Value, json};
 
 const PROMISE: &str = "dead letters are redriven through a real Kafka";
-const LIMIT: Duration = Duration::from_secs(120);
-const DIMENSION: usize = 16;
 /// A broker that takes its time: a few records, and a wait.
 const SLOW: &str = r#"{ "queue.buffering.max.messages" = "20", "linger.ms" = "20" }"#;
 
-struct Scene {
-    topics: Topics,
-    installation: Installation,
-    feed: Feed,
-}
-
 impl Scene {
-    fn new(kafka: &RealKafka) -> Scene {
-        let topics = kafka.topics(None);
-        let model = project().join("tests/fixtures/model");
-        let installation = Installation::new(&Settings { topics: &topics, model: &model, more: "" });
-        Scene { installation, feed: Feed::connect(&topics), topics }
-    }
-
-    fn send(&self, collection: &str, faces: std::ops::Range<usize>) {
-        faces.for_each(|face| self.feed.send(&id(face), Some(&payload(face)), collection));
-        self.feed.flush();
-    }
-
-    fn erase(&self, collection: &str, key: &str) {
-        self.feed.send(key, None, collection);
-        self.feed.flush();
-    }
-
-    fn wait(&self, daemon: &Running) {
-        let read = || (group_lag(&self.topics.brokers, &self.topics.group(), &self.topics.input()) == 0).then_some(());
-        wait_for("every record to be applied", LIMIT, read);
-        daemon.wait_settled(LIMIT);
-    }
-
     /// A daemon that has room for the default collection alone.
     fn start_narrow(&self) -> Running<'_> {
         self.installation.start_with(|command| {
@@ -103,17 +71,6 @@ impl Scene {
         assert_eq!(state.len(), faces, "{collection}");
         assert_eq!(told(&self.topics, collection).partition, state, "{collection}");
     }
-}
-
-fn id(face: usize) -> String {
-    format!("{face:08}")
-}
-
-/// Four faces a person, each near the others.
-fn payload(face: usize) -> Vec<u8> {
-    let value =
-        |place: usize| if place == (face / 4) % DIMENSION { 1.0 } else { ((face * 7 + place) % 5) as f32 * 0.02 };
-    json::encode(&Message { embedding: (0..DIMENSION).map(value).collect(), ..Message::default() })
 }
 
 fn counts(sent: u64, later: u64, gone: u64, other: u64) -> Value {

@@ -32,6 +32,7 @@ mod resume;
 pub mod retention;
 mod scoring;
 pub mod snapshot;
+pub mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -9,17 +9,16 @@
 //! without one that is for each face. A graph of the index is not built here but where there is a snapshot:
 //! it is built while the engine serves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::changes::{FaceRecord, KeptLinkages, Restored, RestoredFace};
-use super::cluster::{Book, Clusters, Home, RestoredClusters};
-use super::faces::{Known, NewFace, Rows};
+use super::changes::Restored;
+use super::cluster::{Clusters, RestoredClusters};
+use super::faces::Rows;
 use super::graph::Graph;
-use super::link::{Linkage, Scored};
 use super::snapshot::{AsComputed, Since, Snapshot};
+use super::standing::Standing;
 use super::{Engine, EngineError, EngineSettings, Ledger, encode};
-use crate::face::{Arrival, NodeId};
+use crate::face::NodeId;
 use crate::model::FaceTransformer;
 
 impl Engine {
@@ -46,19 +45,16 @@ impl Engine {
     pub fn restore(
         settings: &EngineSettings,
         model: Arc<dyn FaceTransformer>,
-        restored: Restored,
+        mut restored: Restored,
     ) -> Result<Engine, EngineError> {
         let mut engine = Engine::new(settings, model);
-        let Restored { faces, linkages, clusters, constraints, counters, since } = restored;
+        let (since, counters) = (restored.since.take(), restored.counters);
+        let standing = Standing::of(restored, engine.faces.dimension());
+        engine.faces = standing.faces;
         engine.arrival = counters.arrival;
-        let mut nodes: BTreeMap<Arrival, NodeId> = BTreeMap::new();
-        let mut homes = Vec::with_capacity(faces.len());
-        for RestoredFace { node, record, embedding } in faces {
-            nodes.insert(record.arrival, node);
+        for node in engine.faces.live() {
             // Time goes on from the latest that is known: stale faces count from it, not from 1970.
-            engine.now = engine.now.max(record.arrived_at);
-            homes.push(Home { node, home: record.home, home_version: record.home_version });
-            engine.faces.add_at(node, NewFace { embedding: &embedding, known: known(record) });
+            engine.now = engine.now.max(engine.faces.known(node).arrived_at);
             engine.ages.add(node, &engine.faces);
         }
         // A snapshot of another model is of no use here.
@@ -69,17 +65,8 @@ impl Engine {
             snapshot.resize(engine.faces.slots());
             AsComputed::of(snapshot, rescored)
         });
-        let kept = |kept: KeptLinkages| {
-            // Candidates that were erased or replaced are found by nobody.
-            let linkages = kept.linkages.iter().filter_map(|linkage| {
-                Some(Linkage { candidate: *nodes.get(&linkage.candidate)?, probability: linkage.probability })
-            });
-            Scored { node: kept.node, linkages: linkages.collect() }
-        };
-        let linkages = linkages.into_iter().map(kept).collect();
-        let book = Book::restore(clusters, homes.into_iter(), &counters);
-        let restored = RestoredClusters { book, linkages, constraints, as_computed };
-        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, restored);
+        let clusters = RestoredClusters { as_computed, ..standing.clusters };
+        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, clusters);
         match since {
             Some(since) => engine.go_on_from(since)?,
             None => engine.rebuild()?,
@@ -125,9 +112,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn known(record: FaceRecord) -> Known {
-    let FaceRecord { id, arrival, frame_id, quality, captured_at, arrived_at, place, .. } = record;
-    Known { id, arrival, frame: frame_id, quality, captured_at, arrived_at, place }
 }

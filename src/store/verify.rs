@@ -26,9 +26,9 @@ use super::restore;
 use super::suppressed::Suppressed;
 use super::vectors::VectorFile;
 use super::{Model, StoreError, sums};
-use crate::engine::cluster::ClusterSettings;
-use crate::engine::cluster::audit::{Differing, differing};
+use crate::engine::cluster::{ClusterSettings, Clusters, Differing};
 use crate::engine::event::Event;
+use crate::engine::standing::Standing;
 use crate::face::{CollectionName, Embedding, NodeId, Offset, Partition, Position, Timestamp};
 
 /// Faces up to which a settled collection's clusters are held against its linkages, when nobody says
@@ -295,7 +295,9 @@ impl Verifier<'_> {
         checks::apart(&parts, &mut broken);
         if let Some(rule) = &self.known.rule {
             let settings = (rule.settings)(&name);
-            let found = differing(&settings, restore::joined(parts, embeddings));
+            let Standing { faces, clusters: kept } =
+                Standing::of(restore::joined(parts, embeddings), self.look.identity.dimension);
+            let found = Clusters::restore(settings, &faces, kept).differing(&faces);
             self.report.looked_at(Check::Rule, clusters);
             self.report.found(found.into_iter().map(|Differing { face, faces }| Broken {
                 check: Check::Rule,

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod faces;
 pub mod kafka_client;
 pub mod lost_writes;
+pub mod scene;
 pub mod shard;
 pub mod told;
 pub mod traces;

@@ -12,7 +12,7 @@
 //! pairwise F was 1.0 below the batch's when it was computed once one face in 32 was touched, 1.6 with
 //! one in 6, and 3.2 with all of them.
 
-pub mod audit;
+mod audit;
 mod book;
 mod components;
 mod constraints;
@@ -34,6 +34,7 @@ use super::snapshot::{AsComputed, UNSETTLED};
 use crate::face::{FaceId, NodeId, Place};
 use crate::model::artefact::Merging;
 use crate::rejection::Rejection;
+pub use audit::Differing;
 pub use book::{Book, Home, Seat};
 use components::{ComponentId, Components};
 use constraints::{Constraints, Given};
