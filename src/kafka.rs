@@ -67,6 +67,8 @@ pub enum ProducerError {
     Client(#[from] KafkaError),
     #[error("the producer failed for good: {0}")]
     Fatal(String),
+    #[error("a transaction lay still for longer than {} s, and the brokers ended it", timeout.as_secs_f32())]
+    LayStill { timeout: Duration },
     #[error(
         "another facetd has taken over {transactional_id:?}, so this one stops: two daemons must not share kafka.group and \
          kafka.shard; stop one, or give each its own"
@@ -77,6 +79,13 @@ pub enum ProducerError {
          kafka.delivery = \"at_least_once\""
     )]
     NotAllowed { transactional_id: String },
+}
+
+impl ProducerError {
+    /// Whether another producer may go on.
+    pub fn ended_the_producer(&self) -> bool {
+        matches!(self, ProducerError::Fatal(_) | ProducerError::LayStill { .. })
+    }
 }
 
 /// What the brokers answered. Written by the thread that polls.

@@ -68,7 +68,8 @@ fn nothing_is_lost_and_nothing_is_there_twice() {
         let slice = slices.get(kill).copied().unwrap_or_default();
         slice.iter().for_each(|sent| feed.send(&sent.key, sent.payload.as_deref(), sent.collection));
         if kill % BROKER_DIES == 5 {
-            kafka.kill_and_start_again();
+            kafka.kill();
+            kafka.start_again();
         }
         feed.flush();
         match point {

@@ -155,7 +155,7 @@ impl Daemon {
         let positions = shard.positions();
         let source = Source::connect(&config.kafka, &partitions, decoder, positions, lag.clone(), metrics.clone())?;
         let reconciliation = shard.reconciliation(&config.kafka, &partitions);
-        let mut publisher = Publisher::connect(&reconciliation, metrics.clone(), &self.shutdown)?;
+        let mut publisher = Publisher::connect(reconciliation, metrics.clone(), &self.shutdown)?;
 
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
         let (cutting, cuts) = control::wire();

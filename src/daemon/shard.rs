@@ -245,8 +245,13 @@ impl Shard {
     }
 
     /// What this state and Kafka have to agree on.
-    pub fn reconciliation<'a>(&'a self, config: &'a Kafka, partitions: &'a [Partition]) -> Reconciliation<'a> {
-        Reconciliation { config, partitions, state_uuid: self.store.state_uuid(), outbox: self.store.outbox() }
+    pub fn reconciliation(&self, config: &Kafka, partitions: &[Partition]) -> Reconciliation {
+        Reconciliation {
+            config: config.clone(),
+            partitions: partitions.to_vec(),
+            state_uuid: self.store.state_uuid().to_string(),
+            outbox: self.store.outbox().clone(),
+        }
     }
 
     /// Goes on under another name and tells everything anew, as one commit.

@@ -2,13 +2,16 @@
 //!
 //! With `kafka.delivery = "exactly_once"` a chunk is a transaction: begin, records, offsets with the
 //! mark, commit. The transactional id is `<group>.<shard>`: whoever claims it last is let in, and the one
-//! before is fenced at its next step. A transaction that died is aborted by its successor's claim.
+//! before is fenced at its next step. A transaction that died is aborted by its successor's claim. One that lay
+//! still for too long is aborted by the brokers, who fence its producer just so: who finds out by the clock that
+//! it may be this claims the id again, once the marks say that nobody else has published.
 //!
 //! With `"at_least_once"` the records are written, and the offsets after them: dying between the two
 //! writes the records again, with the same ids.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -25,7 +28,8 @@ use crate::kafka::{CountingProducer, ProducerError, client_config, with_options}
 
 /// How long one call may take before somebody is asked whether to go on.
 const CALL: Duration = Duration::from_secs(1);
-/// How long a transaction may lie still before the brokers abort it: a daemon that hangs longer starts it anew.
+/// How long a transaction may lie still before the brokers abort it, and fence whoever began it: a daemon that hangs
+/// longer, or whose brokers were gone for longer, goes on with a new producer.
 const TRANSACTION_MILLISECONDS: &str = "60000";
 
 /// What is written at once.
@@ -60,6 +64,10 @@ pub struct Producer {
     producer: CountingProducer,
     /// None: at least once.
     transactional_id: Option<String>,
+    /// How long a transaction may lie still.
+    transaction_timeout: Duration,
+    /// When the last transaction began.
+    begun: Cell<Instant>,
 }
 
 impl Producer {
@@ -68,6 +76,7 @@ impl Producer {
             Delivery::ExactlyOnce => Some(format!("{}.{}", config.group, config.shard)),
             Delivery::AtLeastOnce => None,
         };
+        let mut transaction_timeout = Duration::ZERO;
         let adjust = |mut client: ClientConfig| {
             match &transactional_id {
                 Some(id) => {
@@ -78,10 +87,13 @@ impl Producer {
                 // Without end: a record that expired before its successors would be out of order.
                 None => drop(client.set("message.timeout.ms", "0")),
             }
-            with_options(client, config)
+            let client = with_options(client, config);
+            let milliseconds = client.get("transaction.timeout.ms").and_then(|text| text.parse().ok());
+            transaction_timeout = milliseconds.map_or(Duration::ZERO, Duration::from_millis);
+            client
         };
         let producer = CountingProducer::connect(client_config(config), adjust)?;
-        Ok(Producer { producer, transactional_id })
+        Ok(Producer { producer, transactional_id, transaction_timeout, begun: Cell::new(Instant::now()) })
     }
 
     /// Claims the transactional id: fences whoever had it and ends what they left open. False: gave up.
@@ -111,6 +123,7 @@ impl Producer {
 
     fn in_a_transaction(&self, chunk: &Chunk) -> Result<Outcome, ProducerError> {
         let producer = self.producer.inner();
+        self.begun.set(Instant::now());
         producer.begin_transaction().map_err(|error| self.failed(error))?;
         failpoint::reached("publish::begun");
         match self.write(chunk)? {
@@ -128,11 +141,11 @@ impl Producer {
                 Ok(true) => {}
                 Ok(false) => return Ok(Step::GaveUp),
                 // librdkafka takes nothing more in a transaction that has to be aborted.
-                Err(ProducerError::Client(error)) if !self.has_failed() => {
+                Err(ProducerError::Client(error)) if self.fatal().is_none() => {
                     tracing::warn!(%error, "the transaction takes no more records; it is aborted and tried again");
                     return Ok(Step::Abort);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.fatal().unwrap_or(error)),
             }
         }
         failpoint::reached("publish::sent");
@@ -213,23 +226,33 @@ impl Producer {
         self.producer.take_ends()
     }
 
-    fn has_failed(&self) -> bool {
-        self.producer.inner().client().fatal_error().is_some()
+    /// Why it is of no use any more, if so.
+    fn fatal(&self) -> Option<ProducerError> {
+        let (code, text) = self.producer.inner().client().fatal_error()?;
+        Some(self.failure(code).unwrap_or(ProducerError::Fatal(text)))
     }
 
     fn failed(&self, error: KafkaError) -> ProducerError {
-        let fatal = self.producer.inner().client().fatal_error();
-        let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
+        let failure = || error.rdkafka_error_code().and_then(|code| self.failure(code));
+        self.fatal().or_else(failure).unwrap_or(ProducerError::Client(error))
+    }
+
+    fn failure(&self, code: RDKafkaErrorCode) -> Option<ProducerError> {
         let transactional_id = || self.transactional_id.clone().unwrap_or_default();
-        match (code, fatal) {
-            (Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced), _) => {
-                ProducerError::Fenced { transactional_id: transactional_id() }
+        match code {
+            // The brokers do not say why: nobody else was needed for that after so long.
+            RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced
+                if self.begun.get().elapsed() > self.transaction_timeout =>
+            {
+                Some(ProducerError::LayStill { timeout: self.transaction_timeout })
             }
-            (Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed), _) => {
-                ProducerError::NotAllowed { transactional_id: transactional_id() }
+            RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced => {
+                Some(ProducerError::Fenced { transactional_id: transactional_id() })
             }
-            (_, Some((_, text))) => ProducerError::Fatal(text),
-            (_, None) => ProducerError::Client(error),
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed => {
+                Some(ProducerError::NotAllowed { transactional_id: transactional_id() })
+            }
+            _ => None,
         }
     }
 }

@@ -74,22 +74,28 @@ impl From<ProducerError> for PublishError {
     fn from(error: ProducerError) -> PublishError {
         match error {
             ProducerError::Fenced { .. } | ProducerError::NotAllowed { .. } => PublishError::Fenced(error),
-            ProducerError::Client(_) | ProducerError::Fatal(_) => PublishError::Producer(error),
+            ProducerError::Client(_) | ProducerError::Fatal(_) | ProducerError::LayStill { .. } => {
+                PublishError::Producer(error)
+            }
         }
     }
 }
 
 /// Publishes the outbox.
 pub struct Publisher {
-    outbox: Outbox,
+    reconciliation: Reconciliation,
+    connection: Connection,
+    wire: Wire,
+    metrics: Arc<Metrics>,
+    told: Told,
+}
+
+/// A way to Kafka that nobody else has, and what it has of the outbox.
+struct Connection {
     producer: Producer,
     group: Group,
-    wire: Wire,
-    state_uuid: String,
     claim: Claim,
-    metrics: Arc<Metrics>,
     published: Published,
-    told: Told,
 }
 
 /// What Kafka was told of positions.
@@ -99,27 +105,27 @@ struct Told {
 }
 
 /// What a publisher has to agree on with Kafka.
-pub struct Reconciliation<'a> {
-    pub config: &'a Kafka,
+pub struct Reconciliation {
+    pub config: Kafka,
     /// The partitions of the input that are ours.
-    pub partitions: &'a [Partition],
-    pub state_uuid: &'a str,
-    pub outbox: &'a Outbox,
+    pub partitions: Vec<Partition>,
+    pub state_uuid: String,
+    pub outbox: Outbox,
 }
 
-impl Reconciliation<'_> {
+impl Reconciliation {
     /// Whether this state and Kafka go together, as far as can be told without disturbing a daemon that
     /// is at work: a wrong one must not fence the right one.
     pub fn check(&self) -> Result<(), PublishError> {
         // What an open transaction will write is not asked for: the daemon before may have died in it.
-        let group = Group::connect(self.config, self.partitions, "read_uncommitted").map_err(PublishError::Ask)?;
+        let group = Group::connect(&self.config, &self.partitions, "read_uncommitted").map_err(PublishError::Ask)?;
         let published = self.outbox.published()?;
         self.marked(&group, &published)?;
         self.check_ends(&group, &published)
     }
 
     fn own<'b>(&'b self, published: &'b Published) -> Own<'b> {
-        Own { state_uuid: self.state_uuid, last: self.outbox.durable().sequence, published }
+        Own { state_uuid: &self.state_uuid, last: self.outbox.durable().sequence, published }
     }
 
     fn marked(&self, group: &Group, published: &Published) -> Result<Option<u64>, PublishError> {
@@ -146,11 +152,29 @@ impl Reconciliation<'_> {
             // A state that was never given an entry has published none.
             None if self.outbox.durable().sequence == 0 => 0,
             None => {
-                let last = group.last_mark_in_topics(self.state_uuid).map_err(PublishError::Ask)?;
+                let last = group.last_mark_in_topics(&self.state_uuid).map_err(PublishError::Ask)?;
                 reconcile::compare_with_topics(&self.own(&published), last.as_ref())?
             }
         };
         Ok(Published { sequence, ..published })
+    }
+
+    /// Claims the shard and finds out what is published.
+    fn connect(&self, metrics: &Metrics, give_up: &dyn Fn() -> bool) -> Result<Connection, PublishError> {
+        self.check()?;
+        let producer = Producer::connect(&self.config)?;
+        let begun = Instant::now();
+        if !producer.claim(&|| give_up() || begun.elapsed() > CLAIM)? {
+            return Err(PublishError::NotLetIn);
+        }
+        let group = Group::connect(&self.config, &self.partitions, "read_committed").map_err(PublishError::Ask)?;
+        let mut published = self.published(&group)?;
+        let claim = self.outbox.claim(&mut published)?;
+        let forgotten = self.outbox.acknowledge(&published)?;
+        // Not counted anew: others are committed meanwhile.
+        metrics.outbox_entries.sub(forgotten as i64);
+        tracing::info!(sequence = published.sequence, published = forgotten, "reconciled with kafka");
+        Ok(Connection { producer, group, claim, published })
     }
 }
 
@@ -164,38 +188,17 @@ pub fn claim(config: &Kafka) -> Result<(), PublishError> {
 }
 
 impl Publisher {
-    /// Claims the shard and finds out what is published.
+    /// Claims the shard and finds out what is published. Before anything is committed beside it.
     pub fn connect(
-        reconciliation: &Reconciliation,
+        reconciliation: Reconciliation,
         metrics: Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Publisher, PublishError> {
-        reconciliation.check()?;
-        let Reconciliation { config, partitions, state_uuid, outbox } = reconciliation;
-        let producer = Producer::connect(config)?;
-        let begun = Instant::now();
-        if !producer.claim(&|| shutdown.is_requested() || begun.elapsed() > CLAIM)? {
-            return Err(PublishError::NotLetIn);
-        }
-        let group = Group::connect(config, partitions, "read_committed").map_err(PublishError::Ask)?;
-        let mut published = reconciliation.published(&group)?;
-        let claim = outbox.claim(&mut published)?;
-        let before = outbox.len();
-        outbox.acknowledge(&published)?;
-        let pending = outbox.len();
-        metrics.outbox_entries.set(pending as i64);
-        tracing::info!(sequence = published.sequence, published = before - pending, pending, "reconciled with kafka");
-        Ok(Publisher {
-            outbox: (*outbox).clone(),
-            producer,
-            group,
-            wire: Wire::new(config, state_uuid),
-            state_uuid: state_uuid.to_string(),
-            claim,
-            metrics,
-            published,
-            told: Told { positions: BTreeMap::new(), at: begun },
-        })
+        metrics.outbox_entries.set(reconciliation.outbox.len() as i64);
+        let connection = reconciliation.connect(&metrics, &|| shutdown.is_requested())?;
+        let wire = Wire::new(&reconciliation.config, &reconciliation.state_uuid);
+        let told = Told { positions: BTreeMap::new(), at: Instant::now() };
+        Ok(Publisher { reconciliation, connection, wire, metrics, told })
     }
 
     /// Publishes until there are no more commits to come and the outbox is empty, or until it
@@ -203,23 +206,33 @@ impl Publisher {
     /// `committed` brings a word after each commit and is closed when there will be none any more.
     pub fn run(&mut self, committed: &Receiver<()>, shutdown: &Shutdown) -> Result<(), PublishError> {
         let patience = Patience { shutdown, stop_seen: Cell::new(None) };
-        let mut last = false;
+        let (mut last, mut renewed) = (false, false);
         loop {
             // Asked before the outbox is emptied: all these positions stand for is in it by now.
-            let positions = self.outbox.durable().positions;
+            let positions = self.reconciliation.outbox.durable().positions;
             loop {
-                match self.publish_some(&positions, last, &patience)? {
-                    Some(Outcome::Published) => {}
-                    None => break,
-                    Some(Outcome::TryAgain) if !patience.is_over() => {
+                match self.publish_some(&positions, last, &patience) {
+                    Ok(Some(Outcome::Published)) => renewed = false,
+                    Ok(None) => break,
+                    Ok(Some(Outcome::TryAgain)) if !patience.is_over() => {
                         self.metrics.publish_failures.inc();
                         tracing::warn!("the brokers did not take everything; trying again");
                         std::thread::sleep(RETRY_PAUSE);
                     }
-                    Some(Outcome::TryAgain | Outcome::GaveUp) => {
+                    // Twice in a row it is not the producer's fault.
+                    Err(PublishError::Producer(error)) if error.ended_the_producer() && !renewed => {
+                        self.metrics.publish_failures.inc();
+                        tracing::warn!(%error, "going on with a new producer");
+                        renewed = true;
+                        if !self.renew(&patience)? {
+                            return Ok(());
+                        }
+                    }
+                    Ok(Some(Outcome::TryAgain | Outcome::GaveUp)) => {
                         tracing::warn!("the brokers did not take all entries; they are published at the next start");
                         return Ok(());
                     }
+                    Err(error) => return Err(error),
                 }
             }
             if last {
@@ -234,6 +247,27 @@ impl Publisher {
         }
     }
 
+    /// Goes on as a new start of the daemon would: what became of the last transaction Kafka knows. False: gave up.
+    fn renew(&mut self, patience: &Patience) -> Result<bool, PublishError> {
+        let give_up = || patience.is_over();
+        loop {
+            match self.reconciliation.connect(&self.metrics, &give_up) {
+                Ok(connection) => {
+                    self.connection = connection;
+                    // So that the new claim leaves its mark, entries or not.
+                    self.told.positions.clear();
+                    return Ok(true);
+                }
+                Err(PublishError::Ask(_) | PublishError::NotLetIn) if give_up() => return Ok(false),
+                Err(error @ (PublishError::Ask(_) | PublishError::NotLetIn)) => {
+                    tracing::warn!(%error, "trying again");
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Publishes a chunk; None: there is nothing to publish, and no reason to tell positions alone.
     fn publish_some(
         &mut self,
@@ -241,35 +275,35 @@ impl Publisher {
         last: bool,
         patience: &Patience,
     ) -> Result<Option<Outcome>, PublishError> {
-        let pending = self.outbox.pending(self.published.sequence, CHUNK)?;
+        let outbox = &self.reconciliation.outbox;
+        let Connection { producer, group, claim, published } = &self.connection;
+        let pending = outbox.pending(published.sequence, CHUNK)?;
         let news = *positions != self.told.positions;
         if pending.is_empty() && !(news && (last || self.told.at.elapsed() > POSITIONS_ALONE)) {
             return Ok(None);
         }
-        let sequence = pending.last().map_or(self.published.sequence, |pending| pending.sequence);
+        let sequence = pending.last().map_or(published.sequence, |pending| pending.sequence);
         let records: Vec<_> = pending.iter().flat_map(|pending| self.records(pending)).collect();
-        let offsets = self.group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
+        let offsets = group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
         let give_up = || patience.is_over();
-        let chunk = Chunk { records: &records, offsets: &offsets, group: &self.group, give_up: &give_up };
-        let outcome = self.producer.publish(&chunk)?;
+        let chunk = Chunk { records: &records, offsets: &offsets, group, give_up: &give_up };
+        let outcome = producer.publish(&chunk)?;
         // Of a transaction that was aborted they count too: the offsets are taken.
-        let ends = self.producer.take_ends();
+        let ends = producer.take_ends();
         if outcome != Outcome::Published {
             return Ok(Some(outcome));
         }
         for record in &records {
             self.metrics.published.with_label_values(&[record.topic.as_ref()]).inc();
         }
-        self.published.sequence = sequence;
-        self.published.ends.extend(ends);
         // Positions alone leave no mark in the topics, which may be all that Kafka keeps: there the last is an older one.
-        if !records.is_empty() {
-            self.published.claims = vec![self.claim];
-        }
-        self.published.takes_over = false;
-        self.outbox.acknowledge(&self.published)?;
+        let claims = if records.is_empty() { published.claims.clone() } else { vec![*claim] };
+        let mut published = Published { sequence, claims, takes_over: false, ends: published.ends.clone() };
+        published.ends.extend(ends);
+        let forgotten = outbox.acknowledge(&published)?;
         failpoint::reached("publish::acknowledged");
-        self.metrics.outbox_entries.sub(pending.len() as i64);
+        self.connection.published = published;
+        self.metrics.outbox_entries.sub(forgotten as i64);
         self.told = Told { positions: positions.clone(), at: Instant::now() };
         Ok(Some(outcome))
     }
@@ -285,7 +319,7 @@ impl Publisher {
     }
 
     fn mark(&self, sequence: u64) -> Mark {
-        Mark { state_uuid: self.state_uuid.clone(), claim: self.claim, sequence }
+        Mark { state_uuid: self.reconciliation.state_uuid.clone(), claim: self.connection.claim, sequence }
     }
 }
 

@@ -163,18 +163,23 @@ impl Outbox {
         Ok(claim)
     }
 
-    /// Forgets the entries up to `published`, which Kafka has. Should this be lost with the machine,
-    /// Kafka tells it at the next start.
-    pub fn acknowledge(&self, published: &Published) -> Result<(), StoreError> {
+    /// Forgets the entries up to `published`, which Kafka has, and says how many those were. Should this be
+    /// lost with the machine, Kafka tells it at the next start.
+    pub fn acknowledge(&self, published: &Published) -> Result<usize, StoreError> {
         let mut batch = Batch::default();
+        let mut forgotten = 0;
         for key in self.space.keys(&keys::outbox_entries()) {
             let key = key?;
             match keys::outbox_sequence_of(&key) {
                 Some(sequence) if sequence > published.sequence => break,
-                _ => batch.remove(key.to_vec()),
+                _ => {
+                    batch.remove(key.to_vec());
+                    forgotten += 1;
+                }
             }
         }
         batch.put(keys::published(), published);
-        self.space.apply_soon(batch)
+        self.space.apply_soon(batch)?;
+        Ok(forgotten)
     }
 }

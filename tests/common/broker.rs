@@ -85,18 +85,28 @@ impl RealKafka {
         if !can_start(promise) {
             return None;
         }
-        let folder = project().join(format!("target/kafka/own-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = project().join(format!("target/kafka/own-{}-{number}", std::process::id()));
         let brokers = output_of(own_script(&folder).arg("start")).trim().to_string();
         Some(RealKafka { brokers, started_here: Some(Some(folder)) })
     }
 
-    /// `kill -9`, and a start at the same address: only of one's own.
-    pub fn kill_and_start_again(&self) {
-        let Some(Some(folder)) = &self.started_here else { panic!("others use this broker") };
-        let process_id = std::fs::read_to_string(folder.join("pid")).unwrap();
+    /// `kill -9`: only of one's own.
+    pub fn kill(&self) {
+        let process_id = std::fs::read_to_string(self.own_folder().join("pid")).unwrap();
         output_of(Command::new("kill").args(["-9", process_id.trim()]));
-        let brokers = output_of(own_script(folder).arg("start"));
+    }
+
+    /// Brings it back at the same address.
+    pub fn start_again(&self) {
+        let brokers = output_of(own_script(self.own_folder()).arg("start"));
         assert_eq!(brokers.trim(), self.brokers, "it came back at another address");
+    }
+
+    fn own_folder(&self) -> &Path {
+        let Some(Some(folder)) = &self.started_here else { panic!("others use this broker") };
+        folder
     }
 
     /// A fresh set of topics; messages up to `max_message_bytes` when given.

@@ -17,6 +17,9 @@ use serde::Deserialize;
 use super::broker::Topics;
 use super::{output_of, wait_for};
 
+/// How long a broker may take to answer, also on a busy machine.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// Sends records of any kind.
 pub struct Client {
     producer: BaseProducer,
@@ -121,14 +124,14 @@ impl Admin {
         });
         wait_for(&format!("{topic} to be known"), Duration::from_secs(60), || {
             let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
-            consumer.fetch_watermarks(topic, partitions - 1, Duration::from_secs(10)).ok()
+            consumer.fetch_watermarks(topic, partitions - 1, ANSWER).ok()
         });
     }
 
     /// Deletes every record there is, as retention would.
     pub fn delete_records(&self, topic: &str) {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER).unwrap();
         let mut all = TopicPartitionList::new();
         for partition in metadata.topics()[0].partitions() {
             all.add_partition_offset(topic, partition.id(), rdkafka::Offset::End).unwrap();
@@ -194,27 +197,24 @@ pub fn latest_by_key(records: Vec<Read>) -> HashMap<String, serde_json::Value> {
 /// How many records were ever written to a topic.
 pub fn end_of_topic(brokers: &str, topic: &str) -> i64 {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).unwrap();
     let partitions = metadata.topics()[0].partitions();
-    let ends = partitions
-        .iter()
-        .map(|partition| consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(10)).unwrap().1);
+    let ends = partitions.iter().map(|partition| consumer.fetch_watermarks(topic, partition.id(), ANSWER).unwrap().1);
     ends.sum()
 }
 
 /// How many records of a topic a group has not committed yet. A partition without an offset counts whole.
 pub fn group_lag(brokers: &str, group: &str, topic: &str) -> i64 {
-    let limit = Duration::from_secs(10);
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), limit).unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).unwrap();
     let mut asked = TopicPartitionList::new();
     for partition in metadata.topics()[0].partitions() {
         asked.add_partition(topic, partition.id());
     }
-    let committed = consumer.committed_offsets(asked, limit).unwrap();
+    let committed = consumer.committed_offsets(asked, ANSWER).unwrap();
     let lags = committed.elements().into_iter().map(|element| {
-        let end = consumer.fetch_watermarks(topic, element.partition(), limit).unwrap().1;
+        let end = consumer.fetch_watermarks(topic, element.partition(), ANSWER).unwrap().1;
         end - element.offset().to_raw().unwrap_or(0).max(0)
     });
     lags.sum()

@@ -36,6 +36,12 @@ impl Scene {
         self.feed.flush();
     }
 
+    /// Waits until something is told.
+    pub fn wait_published(&self, daemon: &Running) {
+        let events = format!("facetd_publish_records_total{{topic=\"{}\"}}", self.topics.events());
+        wait_for("something to be published", LIMIT, || (daemon.metric(&events) > 0.0).then_some(()));
+    }
+
     /// Waits until all that was sent is applied and told.
     pub fn wait(&self, daemon: &Running) {
         let read = || (group_lag(&self.topics.brokers, &self.topics.group(), &self.topics.input()) == 0).then_some(());
