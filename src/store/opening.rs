@@ -24,6 +24,10 @@ use super::directory::sync_folder;
 
 /// Memory sled may use for pages it keeps.
 const CACHE_BYTES: u64 = 64 << 20;
+/// How often sled cleans up. Only a flush of ours is a commit, but where sled does not flush on its own clock it does not
+/// look for room to use again either, but for a page now and then: under a steady stream its file grew by 600
+/// bytes a record without end.
+const CLEANING_MILLISECONDS: u64 = 1000;
 /// How long sled may take to let go of a file that was closed.
 pub const CLOSING: Duration = Duration::from_secs(30);
 const UNFINISHED: &str = ".generating";
@@ -78,8 +82,7 @@ fn open_tree(path: &Path) -> Result<sled::Tree, StoreError> {
     // Named here so that the linker takes it wherever sled is used.
     #[cfg(target_os = "linux")]
     std::hint::black_box(sync_file_range as extern "C" fn(i32, i64, i64, u32) -> i32);
-    // Only a flush of ours is a commit, so sled need not flush on its own clock.
-    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(CLEANING_MILLISECONDS));
     guarded(path, || open_when_free(&config)?.open_tree("state"))
 }
 
