@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use common::bare_shard::{Driven, People, Rig, Topic, name};
 use common::traces::Traces;
-use facetd::face::FaceId;
+use facetd::face::{FaceId, Timestamp};
 use facetd::source::Intake;
+use facetd::store::Incarnation;
 
 /// A stop's.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ fn wait_for_snapshots(driven: &mut Driven, count: u64) {
     let written = |driven: &Driven| driven.metrics.snapshot_seconds.get_sample_count();
     let wanted = written(driven) + count;
     common::wait_for("a snapshot", LIMIT, || {
-        driven.shard.idle(facetd::face::Timestamp(1)).unwrap();
+        driven.shard.idle(Timestamp(1)).unwrap();
         (written(driven) >= wanted).then_some(())
     });
 }
@@ -85,6 +86,18 @@ fn a_restart_after_a_clean_stop_is_settled_and_scores_nobody_again() {
         assert_eq!(driven.engine("default").len(), 230);
         assert_eq!(partition(&driven).len(), before.len(), "they are of the same people");
     }
+}
+
+#[test]
+fn a_new_incarnation_goes_on_from_its_snapshots_too() {
+    let (rig, mut topic, mut people) = (Rig::new(""), Topic::default(), People::new(4));
+    let mut driven = rig.open();
+    driven.apply(faces(&mut topic, &mut people, 0..100), 1);
+    driven.settle(1);
+    driven.shard.begin_incarnation(Incarnation::default(), Timestamp(1)).unwrap();
+    driven.shard.cut_snapshots(LIMIT);
+    drop(driven);
+    assert_eq!(restored(&rig.open()), (100, 0));
 }
 
 #[test]
@@ -168,7 +181,7 @@ fn a_disk_that_refuses_snapshots_stops_nobody() {
     driven.apply(faces(&mut topic, &mut people, 0..60), 1);
     driven.settle(1);
     common::wait_for("a failure", LIMIT, || {
-        driven.shard.idle(facetd::face::Timestamp(1)).unwrap();
+        driven.shard.idle(Timestamp(1)).unwrap();
         (driven.metrics.snapshot_failures.get() > 0).then_some(())
     });
     driven.apply(faces(&mut topic, &mut people, 60..90), 1);

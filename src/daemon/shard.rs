@@ -110,7 +110,7 @@ impl Shard {
         metrics: Arc<Metrics>,
     ) -> Result<Shard, ShardError> {
         let mut engines = BTreeMap::new();
-        let mut snapshots = SnapshotCutter::new(settings.snapshot_interval, store.snapshots(), metrics.clone());
+        let mut snapshots = SnapshotCutter::new(settings.snapshot_interval, metrics.clone());
         let there = store.snapshots().names()?;
         for name in names {
             let started = Instant::now();

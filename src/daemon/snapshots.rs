@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::engine::changes::Changes;
 use crate::face::CollectionName;
 use crate::metrics::Metrics;
-use crate::store::{CollectionCommit, SnapshotName, SnapshotUsed, Snapshots, Store, StoreError};
+use crate::store::{CollectionCommit, SnapshotName, SnapshotUsed, Store, StoreError};
 
 /// Snapshots in which an erased face may still be: those that are kept.
 const KEPT: u8 = 2;
@@ -27,7 +27,6 @@ const KEPT: u8 = 2;
 pub struct SnapshotCutter {
     /// How often; none: never.
     interval: Option<Duration>,
-    snapshots: Snapshots,
     metrics: Arc<Metrics>,
     due: BTreeMap<CollectionName, Due>,
     /// After which commit the newest good one of a collection was cut.
@@ -68,10 +67,9 @@ struct Written {
 }
 
 impl SnapshotCutter {
-    pub fn new(interval: Option<Duration>, snapshots: Snapshots, metrics: Arc<Metrics>) -> SnapshotCutter {
+    pub fn new(interval: Option<Duration>, metrics: Arc<Metrics>) -> SnapshotCutter {
         SnapshotCutter {
             interval,
-            snapshots,
             metrics,
             due: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -161,7 +159,7 @@ impl SnapshotCutter {
         let (tell, outcome) = channel();
         let is_abandoned = Arc::new(AtomicBool::new(false));
         let write = {
-            let (snapshots, name, is_abandoned) = (self.snapshots.clone(), name.clone(), is_abandoned.clone());
+            let (snapshots, name, is_abandoned) = (store.snapshots(), name.clone(), is_abandoned.clone());
             let keep = self.newest.get(&name.collection).copied().filter(|&newest| newest != name.sequence);
             move || {
                 let written = snapshots.write(&name, &snapshot, keep, &|| is_abandoned.load(Ordering::Relaxed));

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use super::directory::{Directory, copy_folder};
 use super::keys;
 use super::outbox::Published;
-use super::repair::{beside, check_empty, put_in_place};
+use super::repair::{Partial, check_empty, put_in_place};
 use super::space::{Batch, Space};
 use super::verify::{Known, Report, verify};
 use super::{Store, StoreError};
@@ -99,7 +99,7 @@ pub struct Cut {
     state_uuid: String,
     commit_sequence: u64,
     to: PathBuf,
-    partial: PathBuf,
+    partial: Partial,
     /// From where, to where inside the state, and how many bytes count; none: all of them.
     files: Vec<(PathBuf, PathBuf, Option<u64>)>,
     _hold: Hold,
@@ -121,16 +121,12 @@ impl Store {
     pub fn cut(&self, to: &Path) -> Result<Cut, StoreError> {
         let started = Instant::now();
         check_empty(to)?;
-        let partial = beside(to, "partial");
-        if partial.exists() {
-            // Of a backup that died.
-            std::fs::remove_dir_all(&partial).map_err(StoreError::io(&partial))?;
-        }
-        let state = partial.join(STATE);
+        let partial = Partial::of(to)?;
+        let state = partial.path().join(STATE);
         // For whoever may read the state, which this copy holds all of.
-        std::fs::create_dir_all(&partial)
-            .and_then(|()| std::fs::set_permissions(&partial, Permissions::from_mode(0o700)))
-            .map_err(StoreError::io(&partial))?;
+        std::fs::create_dir_all(partial.path())
+            .and_then(|()| std::fs::set_permissions(partial.path(), Permissions::from_mode(0o700)))
+            .map_err(StoreError::io(partial.path()))?;
         for folder in ["sled", "vectors"].map(|name| state.join(name)) {
             std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
         }
@@ -160,14 +156,18 @@ impl Store {
 }
 
 /// The publisher clears entries while sled is copied, always the oldest: what was copied of those
-/// before a gap is published.
+/// before a gap is published, and all of it where the last there is was not copied.
 fn forget_published(space: &Space) -> Result<(), StoreError> {
     let mut numbers = Vec::new();
     for key in space.keys(&keys::outbox_entries()) {
         numbers.extend(keys::outbox_sequence_of(&key?));
     }
-    let gaps = numbers.iter().zip(numbers.iter().skip(1)).rposition(|(number, next)| number + 1 != *next);
-    let gone = gaps.map_or(0, |gap| gap + 1);
+    let last = space.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0);
+    let is_followed = |(place, number): (usize, &u64)| match numbers.get(place + 1) {
+        Some(next) => number + 1 == *next,
+        None => *number == last,
+    };
+    let gone = numbers.iter().enumerate().rposition(|entry| !is_followed(entry)).map_or(0, |place| place + 1);
     let mut batch = Batch::default();
     for &published in numbers.iter().take(gone) {
         batch.remove(keys::outbox(published));
@@ -176,7 +176,7 @@ fn forget_published(space: &Space) -> Result<(), StoreError> {
     if let Some(published) = space.get::<Published>(&keys::published())? {
         let sequence = match numbers.get(gone) {
             Some(first) => first - 1,
-            None => space.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0),
+            None => last,
         };
         batch.put(keys::published(), &Published { sequence, ..published });
     }
@@ -202,13 +202,15 @@ fn snapshots(directory: &Directory) -> Result<Vec<(PathBuf, PathBuf, Option<u64>
 impl Cut {
     /// Copies the rest, and puts the backup in its place once it is on disk.
     pub fn finish(self, at: Timestamp, progress: &mut dyn FnMut(Progress)) -> Result<Manifest, StoreError> {
-        let state = self.partial.join(STATE);
+        let Cut { state_uuid, commit_sequence, partial, to, .. } = &self;
+        let partial = partial.path();
+        let state = partial.join(STATE);
         let mut sled = Vec::new();
         list(&state.join("sled"), &mut sled)?;
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
         let of = self.files.iter().map(|(from, _, bytes)| bytes.unwrap_or_else(|| length(from))).sum::<u64>()
             + sled.iter().map(|path| length(path)).sum::<u64>();
-        let mut copier = Copier { root: &self.partial, done: 0, of, progress, files: Vec::new() };
+        let mut copier = Copier { root: partial, done: 0, of, progress, files: Vec::new() };
         for path in sled {
             copier.hash(&path)?;
         }
@@ -219,7 +221,6 @@ impl Cut {
                 copied => copied?,
             }
         }
-        let Cut { state_uuid, commit_sequence, partial, to, .. } = &self;
         let manifest = Manifest {
             version: VERSION,
             state_uuid: state_uuid.clone(),
@@ -322,13 +323,9 @@ pub fn restore(
     check_empty(to)?;
     let manifest = manifest(from)?;
     check_files(from, &manifest, progress)?;
-    let staging = beside(to, "partial");
-    if staging.exists() {
-        // Of a restore that died.
-        std::fs::remove_dir_all(&staging).map_err(StoreError::io(&staging))?;
-    }
-    copy_folder(&from.join(STATE), &staging)?;
-    let report = verify(&staging, known)?;
+    let partial = Partial::of(to)?;
+    copy_folder(&from.join(STATE), partial.path())?;
+    let report = verify(partial.path(), known)?;
     if !report.is_whole() {
         let what = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string);
         let what = what.collect::<Vec<_>>().join("; ");
@@ -337,7 +334,7 @@ pub fn restore(
     if report.state_uuid.as_ref() != Some(&manifest.state_uuid) || report.commit_sequence != manifest.commit_sequence {
         return Err(tampered(from, MANIFEST, "tells of another state"));
     }
-    put_in_place(&staging, to)?;
+    put_in_place(partial.path(), to)?;
     Ok(Restored { manifest, report })
 }
 

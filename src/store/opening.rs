@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `db` | the log: the truth | on disk, with its length, before sled takes it for stable: [`sync_file_range`] |
 //! | `snap.N.generating` | a snapshot that was not finished | removed: sled would read it, and refuse |
+//! | `unusable.*` | set aside by an opening that died | removed: all of them can be made anew |
 //! | `snap.N` | where its pages were at N | derived: set aside when sled does not open with it |
 //! | `conf` | how the log is written, the same for every state | derived: set aside likewise when its checksum is wrong |
 //! | `blobs/` | values of 128 KB and more | none of ours is as large; synced with the rest |
@@ -24,10 +25,11 @@ use super::directory::sync_folder;
 
 /// Memory sled may use for pages it keeps.
 const CACHE_BYTES: u64 = 64 << 20;
-/// How often sled cleans up. Only a flush of ours is a commit, but where sled does not flush on its own clock it does not
-/// look for room to use again either, but for a page now and then: under a steady stream its file grew by 600
-/// bytes a record without end.
-const CLEANING_MILLISECONDS: u64 = 1000;
+/// How often sled looks for room to use again. Each time it empties one segment of its log, 512 KB, at most, and it does
+/// only where it also flushes on its own clock, which is no commit of ours and does no harm: a batch is whole or not there.
+/// A stream writes several segments a second; where fewer are emptied the file grows without end, by 600
+/// bytes a record without any of this.
+const CLEANING_MILLISECONDS: u64 = 100;
 /// How long sled may take to let go of a file that was closed.
 pub const CLOSING: Duration = Duration::from_secs(30);
 const UNFINISHED: &str = ".generating";
@@ -159,7 +161,8 @@ fn remove_unfinished(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     for file in files(path)? {
-        if file.to_string_lossy().ends_with(UNFINISHED) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(UNFINISHED) || name.starts_with(ASIDE) {
             std::fs::remove_file(&file).map_err(StoreError::io(&file))?;
         }
     }

@@ -51,23 +51,19 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
     check_empty(to)?;
     let report = verify(from, known)?;
     let look = Look::open(from)?;
-    let partial = beside(to, "partial");
-    if partial.exists() {
-        // Of a repair that died.
-        std::fs::remove_dir_all(&partial).map_err(StoreError::io(&partial))?;
-    }
+    let partial = Partial::of(to)?;
     let exported = beside(to, "lost.jsonl");
     let export = Export { path: exported, file: None, lost: 0 };
-    let repaired = Repair { look: &look, report: &report, said: Vec::new(), export }.write(&partial)?;
+    let repaired = Repair { look: &look, report: &report, said: Vec::new(), export }.write(partial.path())?;
     let Repair { said, export, .. } = repaired.repair;
 
-    let report = verify(&partial, known)?;
+    let report = verify(partial.path(), known)?;
     if !report.is_whole() {
         let what = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string);
         let what = format!("repaired, it is still: {}; this is a bug", what.collect::<Vec<_>>().join("; "));
-        return Err(StoreError::Damaged { path: partial, what });
+        return Err(StoreError::Damaged { path: from.to_path_buf(), what });
     }
-    put_in_place(&partial, to)?;
+    put_in_place(partial.path(), to)?;
     Ok(Repaired {
         state_uuid: repaired.state_uuid,
         faces: repaired.faces,
@@ -90,11 +86,42 @@ pub fn check_empty(path: &Path) -> Result<(), StoreError> {
 }
 
 /// `path` with another ending after its name.
-pub fn beside(path: &Path, ending: &str) -> PathBuf {
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(ending);
     path.with_file_name(name)
+}
+
+/// The folder beside the one that is being made, in which it is made. When it goes and is still there, so does what is in it:
+/// it may hold embeddings, and is of no use.
+#[derive(Debug)]
+pub struct Partial(PathBuf);
+
+impl Partial {
+    /// For the folder `to`; one that an earlier try left when it died is removed.
+    pub fn of(to: &Path) -> Result<Partial, StoreError> {
+        let path = beside(to, "partial");
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+        }
+        Ok(Partial(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.0.display(), %error, "this folder is of no use and could not be removed: remove it");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Makes what was written at `partial` the folder `to`, which is missing or empty, on disk.

@@ -91,11 +91,16 @@ impl Space {
     pub fn open(path: &Path) -> Result<Space, StoreError> {
         let tree = Arc::new(Guarded(Some(opening::open(path)?)));
         let space = Space { tree, path: path.to_path_buf(), sums: Arc::default() };
-        for (key, sum) in space.scan::<u64>(&keys::sums())? {
-            let scope = sums::scope_of(&key).ok_or_else(|| space.damaged(&key))?;
-            space.lock().insert(scope, Sum(sum));
-        }
+        space.read_sums()?;
         Ok(space)
+    }
+
+    fn read_sums(&self) -> Result<(), StoreError> {
+        for (key, sum) in self.scan::<u64>(&keys::sums())? {
+            let scope = sums::scope_of(&key).ok_or_else(|| self.damaged(&key))?;
+            self.lock().insert(scope, Sum(sum));
+        }
+        Ok(())
     }
 
     /// Applies a batch and returns when it is on disk.
@@ -319,6 +324,7 @@ impl Space {
             self.lock().keys().for_each(|scope| batch.remove(sums::key(scope)));
         }
         to.write(batch)?;
+        to.read_sums()?;
         to.ask(|| to.tree.flush()).map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! A backup is the state as it was when it was cut, whatever is committed while it is copied.
 
 use super::*;
-use crate::store::backup::restore;
+use crate::store::backup::{BackupError, restore};
 use crate::store::verify::Known;
 
 #[test]
@@ -33,16 +33,44 @@ fn what_is_committed_after_the_cut_is_not_in_the_backup() {
 
 #[test]
 fn what_is_published_while_sled_is_copied_leaves_no_gap() {
+    // As the copy finds it when the first two are copied and then more are cleared, of a few or of all.
+    for (cleared, left) in [(3..=4, vec![5, 6]), (3..=6, vec![])] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(&folder.path().join("state"), 6);
+        let mut batch = Batch::default();
+        cleared.for_each(|sequence| batch.remove(keys::outbox(sequence)));
+        batch.put(keys::published(), &Published::up_to(2));
+        store.space.apply(batch).unwrap();
+        let to = folder.path().join("backup");
+        store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
+        let into = folder.path().join("restored");
+        restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+        let pending = open(&into).outbox().pending(0, 9).unwrap();
+        assert_eq!(pending.iter().map(|pending| pending.sequence).collect::<Vec<_>>(), left);
+    }
+}
+
+#[test]
+fn a_backup_that_fails_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let store = filled(&folder.path().join("state"), 6);
-    // As the copy finds it when the first two are copied and then the first four are cleared.
-    let mut batch = Batch::default();
-    [3, 4].into_iter().for_each(|sequence| batch.remove(keys::outbox(sequence)));
-    store.space.apply(batch).unwrap();
-    let to = folder.path().join("backup");
+    let (path, to) = (folder.path().join("state"), folder.path().join("backup"));
+    let store = filled(&path, 3);
+    let cut = store.cut(&to).unwrap();
+    std::fs::remove_dir_all(path.join("vectors")).unwrap();
+    cut.finish(Timestamp(7), &mut |_| ()).unwrap_err();
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["state"]);
+}
+
+#[test]
+fn what_sled_lost_is_not_covered_up_by_a_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, to, into) = (folder.path().join("state"), folder.path().join("backup"), folder.path().join("restored"));
+    let store = filled(&path, 3);
+    let lost = store.space.keys(&keys::faces(&lobby())).next().unwrap().unwrap();
+    store.space.lose(&lost);
     store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
-    let into = folder.path().join("restored");
-    restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
-    let pending = open(&into).outbox().pending(0, 9).unwrap();
-    assert_eq!(pending.iter().map(|pending| pending.sequence).collect::<Vec<_>>(), [5, 6]);
+    let refused = restore(&to, &into, &Known::default(), &mut |_| ()).unwrap_err();
+    assert!(matches!(refused, BackupError::Broken { .. }), "{refused}");
+    assert!(!into.exists());
 }
