@@ -12,6 +12,8 @@ use super::{facetd, output_of, wait_for};
 
 /// How long a start may take: loading models and rebuilding an index on a busy machine.
 const START: Duration = Duration::from_secs(60);
+/// How long a stop may take on such a machine.
+const LEAVE: Duration = Duration::from_secs(60);
 
 /// A daemon's configuration and state. It can be started, killed and started again.
 pub struct Installation {
@@ -187,10 +189,10 @@ impl Running<'_> {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and the wait for the end.
+    /// SIGTERM, and the wait for the end: longer than promised, so that only the test of that depends on the machine.
     pub fn terminate(mut self) -> ExitStatus {
         output_of(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        wait_for("the daemon to leave", Duration::from_secs(10), || self.child.try_wait().unwrap())
+        wait_for("the daemon to leave", LEAVE, || self.child.try_wait().unwrap())
     }
 }
 
