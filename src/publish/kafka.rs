@@ -66,8 +66,8 @@ pub struct Producer {
     transactional_id: Option<String>,
     /// How long a transaction may lie still.
     transaction_timeout: Duration,
-    /// When the last transaction began.
-    begun: Cell<Instant>,
+    /// When the transaction that is open began.
+    begun: Cell<Option<Instant>>,
 }
 
 impl Producer {
@@ -93,7 +93,7 @@ impl Producer {
             client
         };
         let producer = CountingProducer::connect(client_config(config), adjust)?;
-        Ok(Producer { producer, transactional_id, transaction_timeout, begun: Cell::new(Instant::now()) })
+        Ok(Producer { producer, transactional_id, transaction_timeout, begun: Cell::new(None) })
     }
 
     /// Claims the transactional id: fences whoever had it and ends what they left open. False: gave up.
@@ -123,14 +123,18 @@ impl Producer {
 
     fn in_a_transaction(&self, chunk: &Chunk) -> Result<Outcome, ProducerError> {
         let producer = self.producer.inner();
-        self.begun.set(Instant::now());
         producer.begin_transaction().map_err(|error| self.failed(error))?;
+        self.begun.set(Some(Instant::now()));
         failpoint::reached("publish::begun");
-        match self.write(chunk)? {
-            Step::Done => Ok(Outcome::Published),
-            Step::GaveUp => Ok(Outcome::GaveUp),
-            Step::Abort => self.abort(chunk.give_up),
+        let outcome = match self.write(chunk)? {
+            Step::Done => Outcome::Published,
+            Step::GaveUp => Outcome::GaveUp,
+            Step::Abort => self.abort(chunk.give_up)?,
+        };
+        if outcome != Outcome::GaveUp {
+            self.begun.set(None);
         }
+        Ok(outcome)
     }
 
     fn write(&self, chunk: &Chunk) -> Result<Step, ProducerError> {
@@ -240,9 +244,9 @@ impl Producer {
     fn failure(&self, code: RDKafkaErrorCode) -> Option<ProducerError> {
         let transactional_id = || self.transactional_id.clone().unwrap_or_default();
         match code {
-            // The brokers do not say why: nobody else was needed for that after so long.
+            // The brokers do not say why: in a transaction that was open for so long nobody else was needed for that.
             RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced
-                if self.begun.get().elapsed() > self.transaction_timeout =>
+                if self.begun.get().is_some_and(|begun| begun.elapsed() > self.transaction_timeout) =>
             {
                 Some(ProducerError::LayStill { timeout: self.transaction_timeout })
             }
