@@ -82,6 +82,11 @@ pub enum ProducerError {
 }
 
 impl ProducerError {
+    /// Whether all that was wrong is that too much time went by.
+    pub fn lay_still(&self) -> bool {
+        matches!(self, ProducerError::LayStill { .. })
+    }
+
     /// Whether another producer may go on.
     pub fn ended_the_producer(&self) -> bool {
         matches!(self, ProducerError::Fatal(_) | ProducerError::LayStill { .. })
@@ -100,6 +105,10 @@ struct Answers {
 impl Answers {
     fn delivered(&self, topic: &str, partition: i32, offset: i64) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
+        // A record that the brokers had already, when it was sent again, may come without its offset.
+        if offset < 0 {
+            return;
+        }
         // Whole whenever it is let go.
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let end = Offset(offset).next();

@@ -180,6 +180,24 @@ fn an_output_topic_made_anew_is_told_everything_anew() {
 }
 
 #[test]
+fn an_output_topic_made_anew_beside_a_daemon_stops_it() {
+    let Some(kafka) = RealKafka::start(PROMISE) else { return };
+    let scene = Scene::new(&kafka);
+    scene.send("default", 0..60);
+    let daemon = scene.installation.start();
+    scene.wait(&daemon);
+    Admin::connect(&scene.topics.brokers).make_anew(&scene.topics.events(), 4);
+    scene.send("default", 60..64);
+    assert!(!daemon.ended(LIMIT).success());
+    let log = scene.installation.log();
+    assert!(log.contains("has published up to") && log.contains("--new-incarnation"), "{log}");
+    let refused = scene.refused();
+    assert!(refused.contains("has published up to"), "{refused}");
+    scene.live_anew();
+    scene.check(64);
+}
+
+#[test]
 fn offsets_that_kafka_lost_are_found_in_the_topics() {
     let Some(kafka) = RealKafka::start(PROMISE) else { return };
     let scene = Scene::new(&kafka);

@@ -39,6 +39,13 @@ pub struct Watermarks {
     pub high: i64,
 }
 
+/// What the group's offsets say.
+pub struct Committed {
+    /// Metadata of another program is none.
+    pub marks: Vec<Mark>,
+    pub positions: BTreeMap<Partition, Position>,
+}
+
 impl Group {
     /// `isolation` is librdkafka's isolation.level: whether to wait for transactions that are still open.
     pub fn connect(config: &Kafka, partitions: &[Partition], isolation: &str) -> Result<Group, KafkaError> {
@@ -63,15 +70,22 @@ impl Group {
         &self.name
     }
 
-    /// The marks in the group's offsets. Metadata of another program is none.
-    pub fn marks(&self) -> Result<Vec<Mark>, KafkaError> {
+    pub fn committed(&self) -> Result<Committed, KafkaError> {
         let mut asked = TopicPartitionList::new();
         for partition in &self.partitions {
             asked.add_partition(&self.input, partition.0);
         }
         // A broker that has just started does not know yet which groups are its own.
         let committed = until_answered(|| self.consumer.committed_offsets(asked.clone(), ANSWER))?;
-        Ok(committed.elements().iter().filter_map(|element| element.metadata().parse().ok()).collect())
+        let elements = committed.elements();
+        let marks = elements.iter().filter_map(|element| element.metadata().parse().ok()).collect();
+        let positions = elements.iter().filter_map(|element| match element.offset() {
+            rdkafka::Offset::Offset(next) => {
+                Some((Partition(element.partition()), Position { next: Offset(next), last: None }))
+            }
+            _ => None,
+        });
+        Ok(Committed { marks, positions: positions.collect() })
     }
 
     /// What a producer sends along so that Kafka knows whose offsets a transaction writes.

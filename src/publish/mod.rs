@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
-use crate::face::{Partition, Position};
+use crate::face::{Offset, OutputPartition, Partition, Position};
 use crate::failpoint;
 use crate::kafka::ProducerError;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::outbox::Pending;
-use crate::store::{Claim, Outbox, Published, StoreError};
+use crate::store::{Claim, Durable, Outbox, Published, StoreError};
 use cloudevents::{OutgoingRecord, RecordHeader, Wire};
-use group::{Group, Watermarks};
+use group::{Committed, Group, Watermarks};
 use kafka::{Chunk, Outcome, Producer};
 pub use leftovers::{StateKey, leftovers};
 use mark::Mark;
@@ -43,6 +43,8 @@ const CHUNK: usize = 2000;
 const LAST_ENTRIES: Duration = Duration::from_secs(5);
 /// How long to wait after the brokers did not take something.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// A producer that fails sooner after it was made new is not what is wrong.
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long to wait for a word of a commit before looking whether a stop was asked for.
 const WORD_OF_COMMIT: Duration = Duration::from_millis(100);
 /// How often positions are told that moved without an entry, as with records that come twice.
@@ -87,7 +89,8 @@ pub struct Publisher {
     connection: Connection,
     wire: Wire,
     metrics: Arc<Metrics>,
-    told: Told,
+    /// What is to be told of positions next, and the last entry that has to be published for it.
+    aim: Durable,
 }
 
 /// A way to Kafka that nobody else has, and what it has of the outbox.
@@ -96,12 +99,14 @@ struct Connection {
     group: Group,
     claim: Claim,
     published: Published,
+    told: Told,
 }
 
 /// What Kafka was told of positions.
 struct Told {
     positions: BTreeMap<Partition, Position>,
-    at: Instant,
+    /// None: not under this claim, which has left no mark yet.
+    at: Option<Instant>,
 }
 
 /// What a publisher has to agree on with Kafka.
@@ -120,7 +125,8 @@ impl Reconciliation {
         // What an open transaction will write is not asked for: the daemon before may have died in it.
         let group = Group::connect(&self.config, &self.partitions, "read_uncommitted").map_err(PublishError::Ask)?;
         let published = self.outbox.published()?;
-        self.marked(&group, &published)?;
+        let Committed { marks, .. } = group.committed().map_err(PublishError::Ask)?;
+        self.marked(&group, &published, &marks)?;
         self.check_ends(&group, &published)
     }
 
@@ -128,9 +134,8 @@ impl Reconciliation {
         Own { state_uuid: &self.state_uuid, last: self.outbox.durable().sequence, published }
     }
 
-    fn marked(&self, group: &Group, published: &Published) -> Result<Option<u64>, PublishError> {
-        let marks = group.marks().map_err(PublishError::Ask)?;
-        Ok(reconcile::compare(&self.own(published), group.name(), &marks)?)
+    fn marked(&self, group: &Group, published: &Published, marks: &[Mark]) -> Result<Option<u64>, PublishError> {
+        Ok(reconcile::compare(&self.own(published), group.name(), marks)?)
     }
 
     fn check_ends(&self, group: &Group, published: &Published) -> Result<(), PublishError> {
@@ -145,10 +150,11 @@ impl Reconciliation {
     }
 
     /// Which entries Kafka has. Nobody else publishes any more, and nothing is open.
-    fn published(&self, group: &Group) -> Result<Published, PublishError> {
-        let published = self.outbox.published()?;
-        let sequence = match self.marked(group, &published)? {
-            Some(sequence) => sequence,
+    fn published(&self, group: &Group, marks: &[Mark]) -> Result<Published, PublishError> {
+        let mut published = self.outbox.published()?;
+        let sequence = match self.marked(group, &published, marks)? {
+            // Where offsets could not be committed the mark is an older one: what was cleared stays published.
+            Some(sequence) => sequence.max(published.sequence),
             // A state that was never given an entry has published none.
             None if self.outbox.durable().sequence == 0 => 0,
             None => {
@@ -156,6 +162,7 @@ impl Reconciliation {
                 reconcile::compare_with_topics(&self.own(&published), last.as_ref())?
             }
         };
+        reconcile::bind(&mut published, &self.state_uuid, marks);
         Ok(Published { sequence, ..published })
     }
 
@@ -168,13 +175,15 @@ impl Reconciliation {
             return Err(PublishError::NotLetIn);
         }
         let group = Group::connect(&self.config, &self.partitions, "read_committed").map_err(PublishError::Ask)?;
-        let mut published = self.published(&group)?;
+        let Committed { marks, positions } = group.committed().map_err(PublishError::Ask)?;
+        let mut published = self.published(&group, &marks)?;
         let claim = self.outbox.claim(&mut published)?;
         let forgotten = self.outbox.acknowledge(&published)?;
         // Not counted anew: others are committed meanwhile.
         metrics.outbox_entries.sub(forgotten as i64);
         tracing::info!(sequence = published.sequence, published = forgotten, "reconciled with kafka");
-        Ok(Connection { producer, group, claim, published })
+        let told = Told { positions, at: None };
+        Ok(Connection { producer, group, claim, published, told })
     }
 }
 
@@ -197,8 +206,8 @@ impl Publisher {
         metrics.outbox_entries.set(reconciliation.outbox.len() as i64);
         let connection = reconciliation.connect(&metrics, &|| shutdown.is_requested())?;
         let wire = Wire::new(&reconciliation.config, &reconciliation.state_uuid);
-        let told = Told { positions: BTreeMap::new(), at: Instant::now() };
-        Ok(Publisher { reconciliation, connection, wire, metrics, told })
+        let aim = reconciliation.outbox.durable();
+        Ok(Publisher { reconciliation, connection, wire, metrics, aim })
     }
 
     /// Publishes until there are no more commits to come and the outbox is empty, or until it
@@ -206,27 +215,28 @@ impl Publisher {
     /// `committed` brings a word after each commit and is closed when there will be none any more.
     pub fn run(&mut self, committed: &Receiver<()>, shutdown: &Shutdown) -> Result<(), PublishError> {
         let patience = Patience { shutdown, stop_seen: Cell::new(None) };
-        let (mut last, mut renewed) = (false, false);
+        let (mut last, mut renewed) = (false, None::<Instant>);
         loop {
-            // Asked before the outbox is emptied: all these positions stand for is in it by now.
-            let positions = self.reconciliation.outbox.durable().positions;
             loop {
-                match self.publish_some(&positions, last, &patience) {
-                    Ok(Some(Outcome::Published)) => renewed = false,
+                match self.publish_some(last, &patience) {
+                    Ok(Some(Outcome::Published)) => renewed = None,
                     Ok(None) => break,
                     Ok(Some(Outcome::TryAgain)) if !patience.is_over() => {
                         self.metrics.publish_failures.inc();
                         tracing::warn!("the brokers did not take everything; trying again");
                         std::thread::sleep(RETRY_PAUSE);
                     }
-                    // Twice in a row it is not the producer's fault.
-                    Err(PublishError::Producer(error)) if error.ended_the_producer() && !renewed => {
+                    // When a new one fails at once it is not the producer's fault. Brokers may be gone any number of times.
+                    Err(PublishError::Producer(error))
+                        if error.lay_still()
+                            || error.ended_the_producer() && renewed.is_none_or(|at| at.elapsed() > AT_ONCE) =>
+                    {
                         self.metrics.publish_failures.inc();
                         tracing::warn!(%error, "going on with a new producer");
-                        renewed = true;
                         if !self.renew(&patience)? {
                             return Ok(());
                         }
+                        renewed = Some(Instant::now());
                     }
                     Ok(Some(Outcome::TryAgain | Outcome::GaveUp)) => {
                         tracing::warn!("the brokers did not take all entries; they are published at the next start");
@@ -254,8 +264,6 @@ impl Publisher {
             match self.reconciliation.connect(&self.metrics, &give_up) {
                 Ok(connection) => {
                     self.connection = connection;
-                    // So that the new claim leaves its mark, entries or not.
-                    self.told.positions.clear();
                     return Ok(true);
                 }
                 Err(PublishError::Ask(_) | PublishError::NotLetIn) if give_up() => return Ok(false),
@@ -269,20 +277,29 @@ impl Publisher {
     }
 
     /// Publishes a chunk; None: there is nothing to publish, and no reason to tell positions alone.
-    fn publish_some(
-        &mut self,
-        positions: &BTreeMap<Partition, Position>,
-        last: bool,
-        patience: &Patience,
-    ) -> Result<Option<Outcome>, PublishError> {
+    ///
+    /// Positions are told with the chunk that holds the last entry there was when they were looked up, or after it:
+    /// every entry they stand for is in Kafka with them or before. Until then the ones told last are told again. New
+    /// ones are looked up only when all entries of the ones before are published, so a publisher that is always
+    /// behind, chunk after cut chunk, comes to each of them in the end.
+    fn publish_some(&mut self, last: bool, patience: &Patience) -> Result<Option<Outcome>, PublishError> {
         let outbox = &self.reconciliation.outbox;
-        let Connection { producer, group, claim, published } = &self.connection;
+        let Connection { producer, group, claim, published, told } = &self.connection;
+        if self.aim.sequence <= published.sequence {
+            // Before the outbox is looked into: it may hold more by then, and never less.
+            self.aim = outbox.durable();
+        }
         let pending = outbox.pending(published.sequence, CHUNK)?;
-        let news = *positions != self.told.positions;
-        if pending.is_empty() && !(news && (last || self.told.at.elapsed() > POSITIONS_ALONE)) {
+        let sequence = pending.last().map_or(published.sequence, |pending| pending.sequence);
+        let positions = if self.aim.sequence <= sequence { &self.aim.positions } else { &told.positions };
+        let is_time = match told.at {
+            Some(at) => *positions != told.positions && (last || at.elapsed() > POSITIONS_ALONE),
+            // Whoever else is on the shard has to see soon that it is taken, entries or not.
+            None => true,
+        };
+        if pending.is_empty() && !is_time {
             return Ok(None);
         }
-        let sequence = pending.last().map_or(published.sequence, |pending| pending.sequence);
         let records: Vec<_> = pending.iter().flat_map(|pending| self.records(pending)).collect();
         let offsets = group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
         let give_up = || patience.is_over();
@@ -293,6 +310,7 @@ impl Publisher {
         if outcome != Outcome::Published {
             return Ok(Some(outcome));
         }
+        made_anew(&published.ends, &ends).map_or(Ok(()), Err)?;
         for record in &records {
             self.metrics.published.with_label_values(&[record.topic.as_ref()]).inc();
         }
@@ -302,9 +320,9 @@ impl Publisher {
         published.ends.extend(ends);
         let forgotten = outbox.acknowledge(&published)?;
         failpoint::reached("publish::acknowledged");
+        self.connection.told = Told { positions: positions.clone(), at: Some(Instant::now()) };
         self.connection.published = published;
         self.metrics.outbox_entries.sub(forgotten as i64);
-        self.told = Told { positions: positions.clone(), at: Instant::now() };
         Ok(Some(outcome))
     }
 
@@ -321,6 +339,19 @@ impl Publisher {
     fn mark(&self, sequence: u64) -> Mark {
         Mark { state_uuid: self.reconciliation.state_uuid.clone(), claim: self.connection.claim, sequence }
     }
+}
+
+/// The first partition in which records just written lie before those that were written earlier. What was in it is
+/// gone, and the next start finds the old end above the new one.
+fn made_anew(
+    known: &BTreeMap<OutputPartition, Offset>,
+    written: &BTreeMap<OutputPartition, Offset>,
+) -> Option<Disagreement> {
+    written.iter().find_map(|(of, end)| {
+        let before = known.get(of).filter(|before| *before >= end)?;
+        let (topic, partition) = (of.topic.clone(), of.partition);
+        Some(Disagreement::TopicMadeAnew { topic, partition, end: end.0, published: before.0 })
+    })
 }
 
 /// How long to go on trying: for ever, but after a stop was asked for only [`LAST_ENTRIES`].

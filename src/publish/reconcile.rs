@@ -52,10 +52,7 @@ pub enum Disagreement {
 /// Compares the marks in the group's offsets with the state. None: there are no marks.
 pub fn compare(own: &Own, group: &str, marks: &[Mark]) -> Result<Option<u64>, Disagreement> {
     let mut others = marks.iter().filter(|mark| mark.state_uuid != own.state_uuid);
-    // Those of the incarnations before, until this one has told of itself for the first time.
-    if let Some(other) = others.next()
-        && !own.published.takes_over
-    {
+    if let Some(other) = others.find(|mark| !may_displace(own.published, mark)) {
         let (group, found, own) = (group.to_string(), other.state_uuid.clone(), own.state_uuid.to_string());
         return Err(Disagreement::OtherState { group, found, own });
     }
@@ -64,6 +61,20 @@ pub fn compare(own: &Own, group: &str, marks: &[Mark]) -> Result<Option<u64>, Di
     match ours.max_by_key(|mark| mark.sequence) {
         None => Ok(None),
         Some(mark) => check(own, mark).map(|()| Some(mark.sequence)),
+    }
+}
+
+/// Whether another's mark is of those whose place a new incarnation takes, until it has told of itself for the first
+/// time. Whoever has published since, as another one that was told to take the place, is none of them.
+fn may_displace(published: &Published, mark: &Mark) -> bool {
+    published.takes_over && (published.claims.is_empty() || published.claims.contains(&mark.claim))
+}
+
+/// Notes whose place a new incarnation takes, at its first claim: those, and nobody who comes later.
+pub fn bind(published: &mut Published, state_uuid: &str, marks: &[Mark]) {
+    if published.takes_over && published.claims.is_empty() {
+        let others = marks.iter().filter(|mark| mark.state_uuid != state_uuid);
+        published.claims.extend(others.map(|mark| mark.claim));
     }
 }
 
@@ -124,6 +135,24 @@ mod tests {
         for error in [ahead, other, copy] {
             assert!(error.to_string().contains("--new-incarnation"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_new_incarnation_takes_the_place_of_those_it_found_and_of_nobody_else() {
+        let mut published = Published { sequence: 3, takes_over: true, ..Published::default() };
+        let before = [mark("before", 7), mark("before", 5)];
+        let compared = |published: &Published, marks: &[Mark]| {
+            compare(&Own { state_uuid: "ours", last: 9, published }, "facetd", marks)
+        };
+        assert_eq!(compared(&published, &before), Ok(None));
+        bind(&mut published, "ours", &before);
+        published.claims.push(Claim(8));
+        assert_eq!(compared(&published, &before), Ok(None));
+        let later = [Mark { claim: Claim(6), ..mark("later", 2) }, mark("before", 7)];
+        assert!(matches!(compared(&published, &later), Err(Disagreement::OtherState { .. })));
+        // Found again at a later start, they are not taken for those it found first.
+        bind(&mut published, "ours", &later);
+        assert!(matches!(compared(&published, &later), Err(Disagreement::OtherState { .. })));
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub struct Published {
     pub ends: BTreeMap<OutputPartition, Offset>,
     /// Claims of the shard under which something may be published: that of the last entry, and those since.
     pub claims: Vec<Claim>,
-    /// A new incarnation has not published anything yet: what Kafka has is of those before it.
+    /// A new incarnation has not published anything yet: what Kafka has is of those before it, whose claims are among
+    /// `claims` from its own first claim on.
     pub takes_over: bool,
 }
 
