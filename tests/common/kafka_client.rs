@@ -203,6 +203,18 @@ pub fn end_of_topic(brokers: &str, topic: &str) -> i64 {
     ends.sum()
 }
 
+/// Whether records of a transaction that is still open are in a topic: a reader of committed records has to wait there.
+pub fn has_open_records(brokers: &str, topic: &str) -> bool {
+    let end = |isolation: &str| -> i64 {
+        let consumer: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", brokers).set("isolation.level", isolation).create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER).unwrap();
+        let partitions = metadata.topics()[0].partitions();
+        partitions.iter().map(|partition| consumer.fetch_watermarks(topic, partition.id(), ANSWER).unwrap().1).sum()
+    };
+    end("read_committed") < end("read_uncommitted")
+}
+
 /// How many records of a topic a group has not committed yet. A partition without an offset counts whole.
 pub fn group_lag(brokers: &str, group: &str, topic: &str) -> i64 {
     let consumer: BaseConsumer =
