@@ -4,7 +4,7 @@
 //! postcard, so that a value found under another's key is noticed too.
 //!
 //! What was overwritten or removed stays in sled's file until sled needs the room, or until
-//! [`super::rewrite`]. Under steady churn the file does not grow: benches/churn.rs.
+//! [`super::rewrite`]. Under steady churn the file does not grow: benches/soak.rs.
 //!
 //! Beside the records stand their [`sums`], by which what sled lost is noticed.
 
