@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use sha2::{Digest, Sha256};
 
 use super::queue::Offered;
-use super::topics::{BROKER_TIMEOUT, Start, Watermarks, starts, watermarks};
+use super::topics::{Start, starts};
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::Kafka;
@@ -33,6 +33,8 @@ const POLL: Duration = Duration::from_millis(50);
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long an error is not repeated in the log.
 const QUIET: Duration = Duration::from_secs(10);
+/// How long brokers may take to say where a partition begins and ends while input is read: nothing else goes on.
+const POSITION: Duration = Duration::from_secs(1);
 /// How often librdkafka tells how long the partitions are.
 const STATISTICS_MILLISECONDS: &str = "1000";
 /// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat, and what a
@@ -90,6 +92,10 @@ pub struct Source {
     metrics: Arc<Metrics>,
     /// For each partition, the offset at which its next record is looked for.
     next: BTreeMap<Partition, Offset>,
+    /// Partitions that are not read on until it is found out where.
+    unfound: VecDeque<Partition>,
+    /// When they were last looked for.
+    looked: Option<Instant>,
     /// When an error was last told.
     reported: Cell<Option<Instant>>,
 }
@@ -109,7 +115,7 @@ impl Source {
         let mut client = client_config(config);
         client.set("group.id", &config.group);
         client.set("enable.auto.commit", "false");
-        // What a position means that the topic does not have, [`Source::find_position`] finds out.
+        // What a position means that the topic does not have, [`Source::find_positions`] finds out.
         client.set("auto.offset.reset", "error");
         client.set("statistics.interval.ms", STATISTICS_MILLISECONDS);
         client.set("queued.max.messages.kbytes", FETCHED_AHEAD_KIB);
@@ -124,6 +130,8 @@ impl Source {
             decoder,
             metrics,
             next: BTreeMap::new(),
+            unfound: VecDeque::new(),
+            looked: None,
             reported: Cell::new(None),
         };
         let mut assignment = TopicPartitionList::new();
@@ -176,35 +184,41 @@ impl Source {
                 }
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-                ))) => self.find_positions()?,
+                ))) => self.unfound = self.next.keys().copied().collect(),
                 Some(Err(error)) => self.report(&error)?,
+            }
+            if !self.unfound.is_empty() && self.looked.is_none_or(|last| last.elapsed() > POSITION) {
+                self.find_positions()?;
+                self.looked = Some(Instant::now());
             }
         }
         Ok(())
     }
 
     /// Kafka does not have the record that comes next: it was deleted before it was read, or the topic
-    /// is another one.
+    /// is another one. librdkafka says so once, and not of which partition. What cannot be found out now
+    /// stays in `unfound`.
     fn find_positions(&mut self) -> Result<(), SourceError> {
-        for (partition, next) in self.next.clone() {
-            let Watermarks { low, high } = watermarks(&self.consumer, &self.config, partition)?;
+        while let Some(&partition) = self.unfound.front() {
+            // One whose broker is gone must not keep the others from being found, nor the loop from its turn.
+            self.unfound.rotate_left(1);
+            let next = self.next[&partition];
+            let topic = &self.config.input_topic;
+            let (low, high) = match self.consumer.fetch_watermarks(topic, partition.0, POSITION) {
+                Ok((low, high)) => (Offset(low), Offset(high)),
+                Err(error) => return self.report(&error),
+            };
             if high < next {
-                let (topic, end, position) = (self.config.input_topic.clone(), high.0, next.0);
+                let (topic, end, position) = (topic.clone(), high.0, next.0);
                 return Err(SourceError::Shorter { topic, partition: partition.0, end, position });
             }
             let from = next.max(low);
-            self.report_lost(partition, (low.0 - next.0).max(0) as u64);
-            let seek = self.consumer.seek(
-                &self.config.input_topic,
-                partition.0,
-                rdkafka::Offset::Offset(from.0),
-                BROKER_TIMEOUT,
-            );
-            match seek {
-                Ok(()) => drop(self.next.insert(partition, from)),
-                // It is tried again with the next such error.
-                Err(error) => self.report(&error)?,
+            if let Err(error) = self.consumer.seek(topic, partition.0, rdkafka::Offset::Offset(from.0), POSITION) {
+                return self.report(&error);
             }
+            self.report_lost(partition, (low.0 - next.0).max(0) as u64);
+            self.next.insert(partition, from);
+            self.unfound.pop_back();
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -108,13 +108,13 @@ pub fn starts(
 
 /// The ends of a partition.
 #[derive(Debug, Clone, Copy)]
-pub struct Watermarks {
-    pub low: Offset,
-    pub high: Offset,
+struct Watermarks {
+    low: Offset,
+    high: Offset,
 }
 
-pub fn watermarks<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
+fn watermarks(
+    consumer: &BaseConsumer<ToTheEnd>,
     config: &Kafka,
     partition: Partition,
 ) -> Result<Watermarks, SourceError> {
