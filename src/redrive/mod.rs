@@ -4,7 +4,7 @@
 //! still has it, and sent again as it was (key, payload, headers, partition; the brokers' time and offset are new).
 //! In three steps: the dead-letter topic is read to its end ([`letters`]); the input from the first wanted
 //! record to its end, which tells what has come since and must not be undone ([`weighing`]); and what is worth
-//! it is read again and sent, in its order, by an idempotent producer.
+//! it is read again and sent, in its order, by an idempotent producer, once it is known what came during the second step.
 //!
 //! Nothing is remembered: the input topic itself shows what was sent before. A run that dies, or is stopped,
 //! is run again. Two at the same time do not see each other's; what they send twice the daemon ignores.
@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 pub use self::letters::{Wanted, may_pass};
 
 use self::letters::{Letters, Written};
-use self::weighing::{Closer, ContentHash, Seen, Verdict, Weighing};
+use self::weighing::{Chosen, Closer, ContentHash, Seen, Verdict, Weighing};
 use crate::codec::{Decoded, Decoder};
 use crate::config::Kafka;
 use crate::face::{Offset, Partition, Place, Timestamp};
@@ -75,11 +75,11 @@ pub struct Counts {
     pub other: u64,
 }
 
-/// A record that is to be sent.
-#[derive(Debug, Clone, Copy)]
-struct Chosen {
-    reason: Reason,
-    content: ContentHash,
+/// A partition, and up to where it was looked at.
+#[derive(Debug)]
+struct Weighed {
+    weighing: Weighing,
+    end: Offset,
 }
 
 /// What was found out about the dead letters.
@@ -94,12 +94,12 @@ pub struct Found {
     pub elsewhere: u64,
     /// Records of the dead-letter topic that this version cannot read.
     pub unreadable: u64,
-    chosen: BTreeMap<Partition, BTreeMap<Offset, Chosen>>,
+    weighed: BTreeMap<Partition, Weighed>,
 }
 
 impl Found {
-    pub fn to_send(&self) -> usize {
-        self.chosen.values().map(BTreeMap::len).sum()
+    pub fn to_send(&self) -> u64 {
+        self.counts.values().map(|counts| counts.sent).sum()
     }
 
     /// A chosen record that is not sent after all.
@@ -152,38 +152,28 @@ impl Redrive {
         let Letters { of, left, elsewhere, unreadable } = letters;
         let mut found = Found { left, elsewhere, unreadable, ..Found::default() };
         let mut spans = BTreeMap::new();
-        for (&partition, letters) in &of {
+        for (partition, letters) in of {
             if let Some((&first, _)) = letters.iter().find(|(_, letter)| letter.taken) {
                 let kept = self.kept(&self.config.input_topic, partition)?;
-                spans.insert(partition, kept.start.max(first)..kept.end);
+                spans.insert(partition, (kept.start.max(first)..kept.end, letters));
             }
         }
-        let total = spans.values().map(|span| (span.end.0 - span.start.0).max(0) as u64).sum();
+        let total = spans.values().map(|(span, _)| (span.end.0 - span.start.0).max(0) as u64).sum();
         let mut done_before = 0;
-        for (partition, span) in spans {
-            let letters = &of[&partition];
+        for (partition, (span, letters)) in spans {
             let mut weighing = Weighing::new(letters);
-            let whole = self.read(&self.config.input_topic, partition, span.clone(), watcher.stop, |message| {
-                let offset = Offset(message.offset());
-                let record = record_of(message);
-                let closer = || self.closer(message, record.payload_sha256);
-                weighing.look(Seen { offset, key: record.key.as_deref().unwrap_or_default(), closer: &closer });
+            let whole = self.weigh(&mut weighing, partition, span.clone(), watcher.stop, |offset| {
                 let done = done_before + (offset.0 - span.start.0) as u64;
                 (watcher.progress)(Progress { done, of: total });
-                Ok(true)
             })?;
             if !whole {
                 return Ok(None);
             }
             done_before += (span.end.0 - span.start.0).max(0) as u64;
-            for (offset, verdict) in weighing.finish() {
-                let reason = letters[&offset].reason;
+            for (offset, reason, verdict) in weighing.verdicts() {
                 let counts = found.counts.entry(reason).or_default();
                 match verdict {
-                    Verdict::Send(content) => {
-                        counts.sent += 1;
-                        found.chosen.entry(partition).or_default().insert(offset, Chosen { reason, content });
-                    }
+                    Verdict::Send => counts.sent += 1,
                     Verdict::Later => counts.later += 1,
                     Verdict::Gone => counts.gone += 1,
                     Verdict::Other => {
@@ -192,8 +182,28 @@ impl Redrive {
                     }
                 }
             }
+            found.weighed.insert(partition, Weighed { weighing, end: span.end });
         }
         Ok(Some(found))
+    }
+
+    /// Looks at a span. False: stopped.
+    fn weigh(
+        &self,
+        weighing: &mut Weighing,
+        partition: Partition,
+        span: Range<Offset>,
+        stop: &dyn Fn() -> bool,
+        mut looked_at: impl FnMut(Offset),
+    ) -> Result<bool, RedriveError> {
+        self.read(&self.config.input_topic, partition, span, stop, |message| {
+            let offset = Offset(message.offset());
+            let record = record_of(message);
+            let closer = || self.closer(message, record.payload_sha256);
+            weighing.look(Seen { offset, key: record.key.as_deref().unwrap_or_default(), closer: &closer });
+            looked_at(offset);
+            Ok(true)
+        })
     }
 
     /// Sends what was found, and waits until the brokers have it. False: stopped, with what was sent until then in
@@ -204,9 +214,24 @@ impl Redrive {
             with_options(client, &self.config)
         };
         let producer = CountingProducer::connect(client_config(&self.config), adjust)?;
-        let of = found.to_send() as u64;
+        let mut of = found.to_send();
         let (mut sent, mut stopped) = (0, false);
-        for (partition, mut chosen) in std::mem::take(&mut found.chosen) {
+        for (partition, Weighed { mut weighing, end }) in std::mem::take(&mut found.weighed) {
+            let mut chosen = weighing.chosen();
+            if !stopped && !chosen.is_empty() {
+                // What has come since it was looked, which may be long ago by now, must not be undone either.
+                let now = self.kept(&self.config.input_topic, partition)?.end;
+                stopped = !self.weigh(&mut weighing, partition, end..now, watcher.stop, |_| {})?;
+                let still = weighing.chosen();
+                chosen.retain(|offset, Chosen { reason, .. }| {
+                    let stays = still.contains_key(offset);
+                    if !stays {
+                        found.take_back(*reason).later += 1;
+                        of -= 1;
+                    }
+                    stays
+                });
+            }
             for span in spans(chosen.keys().copied()) {
                 if stopped {
                     break;

@@ -18,7 +18,7 @@ use crate::rejection::Reason;
 /// What is to become of a dead letter's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    Send(ContentHash),
+    Send,
     /// A later record of the same face counts.
     Later,
     /// Kafka does not have it any more.
@@ -47,7 +47,15 @@ pub struct Seen<'a> {
     pub closer: &'a dyn Fn() -> Closer,
 }
 
+/// A record to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    pub reason: Reason,
+    pub content: ContentHash,
+}
+
 /// A record to be sent, unless a later one counts.
+#[derive(Debug)]
 struct Candidate {
     offset: Offset,
     content: ContentHash,
@@ -55,14 +63,15 @@ struct Candidate {
 }
 
 /// One partition.
-pub struct Weighing<'a> {
-    letters: &'a BTreeMap<Offset, Letter>,
+#[derive(Debug)]
+pub struct Weighing {
+    letters: BTreeMap<Offset, Letter>,
     candidates: HashMap<Vec<u8>, Vec<Candidate>>,
     verdicts: BTreeMap<Offset, Verdict>,
 }
 
-impl<'a> Weighing<'a> {
-    pub fn new(letters: &'a BTreeMap<Offset, Letter>) -> Weighing<'a> {
+impl Weighing {
+    pub fn new(letters: BTreeMap<Offset, Letter>) -> Weighing {
         Weighing { letters, candidates: HashMap::new(), verdicts: BTreeMap::new() }
     }
 
@@ -94,15 +103,24 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// The verdict on every letter that is wanted.
-    pub fn finish(mut self) -> BTreeMap<Offset, Verdict> {
-        for Candidate { offset, content, .. } in self.candidates.into_values().flatten() {
-            self.verdicts.insert(offset, Verdict::Send(content));
-        }
-        for (&offset, _) in self.letters.iter().filter(|(_, letter)| letter.taken) {
-            self.verdicts.entry(offset).or_insert(Verdict::Gone);
-        }
-        self.verdicts
+    /// What is to be sent, as far as was looked.
+    pub fn chosen(&self) -> BTreeMap<Offset, Chosen> {
+        let chosen = |candidate: &Candidate| {
+            let reason = self.letters[&candidate.offset].reason;
+            (candidate.offset, Chosen { reason, content: candidate.content })
+        };
+        self.candidates.values().flatten().map(chosen).collect()
+    }
+
+    /// The verdict on every letter that is wanted, as far as was looked.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Offset, Reason, Verdict)> {
+        let chosen = self.chosen();
+        let wanted = self.letters.iter().filter(|(_, letter)| letter.taken);
+        wanted.map(move |(offset, letter)| {
+            let verdict = if chosen.contains_key(offset) { Some(Verdict::Send) } else { None };
+            let verdict = verdict.or_else(|| self.verdicts.get(offset).copied()).unwrap_or(Verdict::Gone);
+            (*offset, letter.reason, verdict)
+        })
     }
 }
 
@@ -135,10 +153,10 @@ mod tests {
             Some((Offset(offset as i64), Letter { reason, key, payload_sha256: [record.payload; 32], taken }))
         };
         let letters: BTreeMap<Offset, Letter> = records.iter().enumerate().filter_map(letter).collect();
-        look(&letters, records)
+        look(letters, records)
     }
 
-    fn look(letters: &BTreeMap<Offset, Letter>, records: &[Record]) -> Vec<(i64, Verdict)> {
+    fn look(letters: BTreeMap<Offset, Letter>, records: &[Record]) -> Vec<(i64, Verdict)> {
         let mut weighing = Weighing::new(letters);
         for (offset, record) in records.iter().enumerate() {
             let closer = || Closer {
@@ -148,17 +166,13 @@ mod tests {
             };
             weighing.look(Seen { offset: Offset(offset as i64), key: record.key.as_bytes(), closer: &closer });
         }
-        weighing.finish().into_iter().map(|(offset, verdict)| (offset.0, verdict)).collect()
-    }
-
-    fn send(payload: u8) -> Verdict {
-        Verdict::Send(ContentHash([payload; 32]))
+        weighing.verdicts().map(|(offset, _, verdict)| (offset.0, verdict)).collect()
     }
 
     #[test]
     fn a_record_with_none_behind_it_is_sent() {
         let other = Record { key: "b", ..of(2, APPLIED) };
-        assert_eq!(weigh(&[of(1, LIMIT), other]), [(0, send(1))]);
+        assert_eq!(weigh(&[of(1, LIMIT), other]), [(0, Verdict::Send)]);
     }
 
     #[test]
@@ -173,31 +187,31 @@ mod tests {
     fn an_erase_counts_though_it_was_rejected() {
         let erase = |taken| of(0, Some((Reason::UnknownFace, taken)));
         assert_eq!(weigh(&[of(1, LIMIT), erase(false)]), [(0, Verdict::Later)]);
-        assert_eq!(weigh(&[of(1, LIMIT), erase(true)]), [(0, Verdict::Later), (1, send(0))]);
-        assert_eq!(weigh(&[of(1, LIMIT), erase(false), of(2, LIMIT)]), [(0, Verdict::Later), (2, send(2))]);
+        assert_eq!(weigh(&[of(1, LIMIT), erase(true)]), [(0, Verdict::Later), (1, Verdict::Send)]);
+        assert_eq!(weigh(&[of(1, LIMIT), erase(false), of(2, LIMIT)]), [(0, Verdict::Later), (2, Verdict::Send)]);
     }
 
     #[test]
     fn of_one_record_rejected_again_and_again_the_last_is_sent() {
-        assert_eq!(weigh(&[of(1, LIMIT), of(1, LIMIT)]), [(0, Verdict::Later), (1, send(1))]);
+        assert_eq!(weigh(&[of(1, LIMIT), of(1, LIMIT)]), [(0, Verdict::Later), (1, Verdict::Send)]);
         // The last rejection is for a reason that is not wanted.
         let malformed = Some((Reason::Malformed, false));
         assert_eq!(weigh(&[of(1, LIMIT), of(1, malformed)]), [(0, Verdict::Later)]);
         // A, B, A: what comes out at the end is A.
-        let verdicts = [(0, Verdict::Later), (1, send(2)), (2, send(1))];
+        let verdicts = [(0, Verdict::Later), (1, Verdict::Send), (2, Verdict::Send)];
         assert_eq!(weigh(&[of(1, LIMIT), of(2, LIMIT), of(1, LIMIT)]), verdicts);
     }
 
     #[test]
     fn another_record_that_was_rejected_does_not_count() {
         let malformed = Some((Reason::Malformed, false));
-        assert_eq!(weigh(&[of(1, LIMIT), of(2, malformed)]), [(0, send(1))]);
+        assert_eq!(weigh(&[of(1, LIMIT), of(2, malformed)]), [(0, Verdict::Send)]);
     }
 
     #[test]
     fn a_face_of_another_collection_is_another_face() {
         let elsewhere = |collection| Record { collection, ..of(2, APPLIED) };
-        assert_eq!(weigh(&[of(1, LIMIT), elsewhere(Some("lobby"))]), [(0, send(1))]);
+        assert_eq!(weigh(&[of(1, LIMIT), elsewhere(Some("lobby"))]), [(0, Verdict::Send)]);
         assert_eq!(weigh(&[of(1, LIMIT), elsewhere(None)]), [(0, Verdict::Later)]);
     }
 
@@ -205,7 +219,7 @@ mod tests {
     fn records_without_a_key_are_of_no_one_face() {
         let keyless = |payload, letter| Record { key: "", ..of(payload, letter) };
         let empty = Some((Reason::EmptyKey, true));
-        assert_eq!(weigh(&[keyless(1, empty), keyless(2, None)]), [(0, send(1))]);
+        assert_eq!(weigh(&[keyless(1, empty), keyless(2, None)]), [(0, Verdict::Send)]);
         assert_eq!(weigh(&[keyless(1, empty), keyless(1, None)]), [(0, Verdict::Later)]);
     }
 
@@ -218,7 +232,7 @@ mod tests {
         let letters =
             BTreeMap::from([(Offset(0), letter("a", 9)), (Offset(1), letter("z", 2)), (Offset(7), letter("a", 1))]);
         let verdicts = [(0, Verdict::Other), (1, Verdict::Other), (7, Verdict::Gone)];
-        assert_eq!(look(&letters, &[of(1, None), of(2, None)]), verdicts);
+        assert_eq!(look(letters, &[of(1, None), of(2, None)]), verdicts);
     }
 
     fn record() -> impl Strategy<Value = Record> {
@@ -243,7 +257,7 @@ mod tests {
             let mut after = records.clone();
             for (offset, verdict) in verdicts {
                 let sent = &records[offset as usize];
-                if verdict == send(sent.payload) {
+                if verdict == Verdict::Send {
                     let of_the_same = |later: &&Record| later.key == sent.key && later.collection == sent.collection;
                     let behind: Vec<&Record> = records[offset as usize + 1..].iter().filter(of_the_same).collect();
                     prop_assert!(behind.iter().all(|later| later.payload != sent.payload), "it is sent twice");
