@@ -4,8 +4,8 @@
 //! store's own positions: what Kafka knows of the group is the publisher's affair ([`crate::publish`]).
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, mpsc};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -20,7 +20,7 @@ use super::queue::Offered;
 use super::topics::{Start, starts};
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
-use crate::config::Kafka;
+use crate::config::{Kafka, Partitions};
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
@@ -37,6 +37,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const POSITION: Duration = Duration::from_secs(1);
 /// How often librdkafka tells how long the partitions are.
 const STATISTICS_MILLISECONDS: &str = "1000";
+/// How often the brokers are asked which partitions there are.
+const METADATA_MILLISECONDS: &str = "30000";
 /// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat, and what a
 /// pause throws away.
 const FETCHED_AHEAD_KIB: &str = "4096";
@@ -64,6 +66,11 @@ pub enum SourceError {
          its beginning with `facetd run --new-incarnation`"
     )]
     OtherRecord { topic: String, partition: i32, offset: i64 },
+    #[error(
+        "topic {topic:?} has a new partition {partition}, which kafka.partitions = \"all\" means too: start again, and it is \
+         read from its beginning"
+    )]
+    NewPartition { topic: String, partition: i32 },
     #[error("the consumer failed for good: {0}")]
     Fatal(String),
 }
@@ -72,6 +79,10 @@ pub enum SourceError {
 struct Context {
     topic: String,
     lag: Arc<Lag>,
+    /// All there were at the start; none if only some are ours anyway.
+    all: Option<BTreeSet<i32>>,
+    /// A partition that has come since.
+    new: OnceLock<i32>,
 }
 
 impl ClientContext for Context {
@@ -79,6 +90,11 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let known = topic.partitions.iter().filter(|(number, partition)| **number >= 0 && partition.hi_offset >= 0);
         self.lag.ends(known.map(|(&number, partition)| (Partition(number), Offset(partition.hi_offset))));
+        if let Some(all) = &self.all
+            && let Some(&new) = topic.partitions.keys().find(|&number| *number >= 0 && !all.contains(number))
+        {
+            let _ = self.new.set(new);
+        }
     }
 }
 
@@ -118,9 +134,13 @@ impl Source {
         // What a position means that the topic does not have, [`Source::find_positions`] finds out.
         client.set("auto.offset.reset", "error");
         client.set("statistics.interval.ms", STATISTICS_MILLISECONDS);
+        // How soon a new partition is noticed.
+        client.set("topic.metadata.refresh.interval.ms", METADATA_MILLISECONDS);
         client.set("queued.max.messages.kbytes", FETCHED_AHEAD_KIB);
         client.set("fetch.queue.backoff.ms", "20");
-        let context = Context { topic: topic.clone(), lag };
+        let all =
+            (config.partitions == Partitions::All).then(|| partitions.iter().map(|partition| partition.0).collect());
+        let context = Context { topic: topic.clone(), lag, all, new: OnceLock::new() };
         let client = with_options(client, config);
         let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(SourceError::Client)?;
 
@@ -190,6 +210,10 @@ impl Source {
             if !self.unfound.is_empty() && self.looked.is_none_or(|last| last.elapsed() > POSITION) {
                 self.find_positions()?;
                 self.looked = Some(Instant::now());
+            }
+            // Positions, marks and lag are of the partitions there were: only a start takes another one in.
+            if let Some(&partition) = self.consumer.context().new.get() {
+                return Err(SourceError::NewPartition { topic: self.config.input_topic.clone(), partition });
             }
         }
         Ok(())

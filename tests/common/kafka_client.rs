@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -125,6 +125,17 @@ impl Admin {
         wait_for(&format!("{topic} to be known"), Duration::from_secs(60), || {
             let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
             consumer.fetch_watermarks(topic, partitions - 1, ANSWER).ok()
+        });
+    }
+
+    /// Gives a topic more partitions, so many in all.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+        let new = NewPartitions::new(topic, partitions);
+        let made = block_on(self.client.create_partitions([&new], &AdminOptions::new())).unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        wait_for(&format!("{topic} to have them"), Duration::from_secs(60), || {
+            let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+            consumer.fetch_watermarks(topic, partitions as i32 - 1, ANSWER).ok()
         });
     }
 
