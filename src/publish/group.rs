@@ -76,7 +76,7 @@ impl Group {
             asked.add_partition(&self.input, partition.0);
         }
         // A broker that has just started does not know yet which groups are its own.
-        let committed = until_answered(|| self.consumer.committed_offsets(asked.clone(), ANSWER))?;
+        let committed = until_answered(|left| self.consumer.committed_offsets(asked.clone(), left))?;
         let elements = committed.elements();
         let marks = elements.iter().filter_map(|element| element.metadata().parse().ok()).collect();
         let positions = elements.iter().filter_map(|element| match element.offset() {
@@ -196,12 +196,12 @@ impl Group {
     }
 }
 
-/// Asks again while the brokers are finding themselves, for as long as an answer may take.
-fn until_answered<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+/// Asks again while the brokers are finding themselves, for as long as an answer may take in all.
+fn until_answered<T>(ask: impl Fn(Duration) -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     let asked = Instant::now();
     loop {
-        match ask() {
-            Err(error) if asked.elapsed() < ANSWER => {
+        match ask(ANSWER.saturating_sub(asked.elapsed())) {
+            Err(error) if asked.elapsed() + PAUSE < ANSWER => {
                 tracing::debug!(%error, "the brokers have no answer yet");
                 std::thread::sleep(PAUSE);
             }
