@@ -2,7 +2,7 @@
 //!
 //! Without the feature `failpoints` its functions are empty and cost nothing. With it, the variable
 //! FAILPOINTS says what happens where, in the words of the crate `fail`: `store::flushed=3*off->return`
-//! dies there at the fourth time, `store::append=return` has every append fail.
+//! dies there at the fourth time, `vectors::append=return` has every append fail.
 
 /// Dies here, when the failpoint is told `return`: no destructor runs, nothing is flushed.
 #[inline]
