@@ -26,6 +26,8 @@ const PROMISE: &str = "nothing lost, nothing twice through random kills and fail
 const KILLS: usize = 40;
 /// How long a daemon may take to die at a failpoint it should come by.
 const DEATH: Duration = Duration::from_secs(30);
+/// How long it may have nothing to do: several snapshots would have been cut.
+const QUIET: Duration = Duration::from_secs(2);
 const STREAM: Duration = Duration::from_secs(600);
 /// Of so many deaths one comes with a broker that dies too, and one with a clock that is wrong.
 const BROKER_DIES: usize = 10;
@@ -168,11 +170,15 @@ fn collect(folder: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-/// Waits for a death at a failpoint. One that it does not come by is found out in the end.
+/// Waits for a death at a failpoint, for as long as there is something to do. One that it does not come by is found out in
+/// the end.
 fn dies_by_itself(mut daemon: Running) {
-    let started = Instant::now();
-    while daemon.has_ended().is_none() && started.elapsed() < DEATH {
-        std::thread::sleep(Duration::from_millis(10));
+    let (started, mut busy) = (Instant::now(), Instant::now());
+    while daemon.has_ended().is_none() && started.elapsed() < DEATH && busy.elapsed() < QUIET {
+        if !daemon.is_idle() {
+            busy = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     daemon.kill();
 }

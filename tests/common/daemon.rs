@@ -137,6 +137,10 @@ listen = "{http}"
     }
 }
 
+/// These are 0 when nothing is left to do.
+const SETTLED: [&str; 3] =
+    ["facetd_source_lag_records", "facetd_engine_unsettled_collections", "facetd_publish_outbox_entries"];
+
 /// A daemon at work. Killed when dropped.
 pub struct Running<'a> {
     child: Child,
@@ -158,11 +162,16 @@ impl Running<'_> {
 
     /// Waits until nothing is left to do: no input, nothing stale, everything published.
     pub fn wait_settled(&self, limit: Duration) {
-        for metric in
-            ["facetd_source_lag_records", "facetd_engine_unsettled_collections", "facetd_publish_outbox_entries"]
-        {
+        for metric in SETTLED {
             wait_for(&format!("{metric} to be 0"), limit, || (self.metric(metric) == 0.0).then_some(()));
         }
+    }
+
+    /// Whether it serves and nothing is left to do.
+    pub fn is_idle(&self) -> bool {
+        let Some(text) = self.installation.get("/metrics") else { return false };
+        let is_zero = |metric: &str| text.lines().any(|line| line.strip_prefix(metric) == Some(" 0"));
+        SETTLED.into_iter().all(is_zero)
     }
 
     /// Whether it has ended by itself, and how.
