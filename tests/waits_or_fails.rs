@@ -1,5 +1,6 @@
 //! Promise: what cannot go on waits or fails with a clear line, and nothing is lost: at a limit records wait
-//! in Kafka until there is room; an error of ONNX Runtime ends the daemon and the next start goes on.
+//! in Kafka until there is room; an error of ONNX Runtime, or of the disk in the middle of a commit, ends the daemon and the
+//! next start goes on; without snapshots it does as well.
 
 mod common;
 
@@ -77,11 +78,7 @@ fn at_a_limit_of_memory_too() {
     daemon.wait_metric("facetd_source_lag_records", FACES as f64, LIMIT);
     assert!(daemon.metric("facetd_daemon_resident_bytes") > 1e6);
     assert!(daemon.terminate().success());
-    let daemon = installation.start();
-    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
-    daemon.wait_settled(LIMIT);
-    assert!(daemon.terminate().success());
-    check(&broker, &installation);
+    goes_on(&broker, &installation);
 }
 
 #[test]
@@ -96,12 +93,50 @@ fn an_error_of_onnx_runtime_ends_the_daemon_and_the_next_goes_on() {
     assert!(!daemon.ended(LIMIT).success());
     let log = installation.log();
     let last = log.lines().last().unwrap();
-    assert!(last.starts_with("facetd: ") && last.contains("LP") || last.contains("RE"), "{log}");
+    assert!(last.starts_with("facetd: ") && (last.contains("LP") || last.contains("RE")), "{log}");
     assert!(!log.contains("panicked"), "{log}");
+    goes_on(&broker, &installation);
+}
 
+/// The next start has all of it.
+fn goes_on(broker: &MockBroker, installation: &Installation) {
     let daemon = installation.start();
     daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
     daemon.wait_settled(LIMIT);
     assert!(daemon.terminate().success());
-    check(&broker, &installation);
+    check(broker, installation);
+}
+
+#[test]
+fn a_disk_that_refuses_in_the_middle_of_a_commit_ends_the_daemon_and_the_next_goes_on() {
+    for step in ["vectors::append", "store::apply", "store::flush"] {
+        let broker = MockBroker::start();
+        let installation = installation(&broker, "[engine]\nbatch_faces = 4\n");
+        feed(&broker);
+        let daemon = installation.spawn(|command| {
+            command.env("FAILPOINTS", format!("{step}=6*off->return"));
+        });
+        assert!(!daemon.ended(LIMIT).success(), "{step}");
+        let log = installation.log();
+        let last = log.lines().last().unwrap();
+        let state = installation.state();
+        assert!(last.starts_with("facetd: ") && last.contains(state.to_str().unwrap()), "{step}: {log}");
+        assert!(!log.contains("panicked"), "{step}: {log}");
+        goes_on(&broker, &installation);
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_snapshots_stops_nobody() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker, "");
+    feed(&broker);
+    let daemon = installation.start_with(|command| {
+        command.env("FAILPOINTS", "snapshot::write=return").env("FACETD_STATE__SNAPSHOT_INTERVAL", "100ms");
+    });
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    daemon.wait_settled(LIMIT);
+    daemon.wait_metric("facetd_snapshot_failures_total", 1.0, LIMIT);
+    assert!(daemon.terminate().success());
+    goes_on(&broker, &installation);
 }

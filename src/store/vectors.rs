@@ -187,7 +187,6 @@ impl VectorFile {
     /// Writes the whole file: these records, without their checksums yet, and no others.
     fn write<'a>(&self, bodies: impl Iterator<Item = &'a [u8]>) -> Result<(), StoreError> {
         let io = StoreError::io(&self.path);
-        failpoint::refused("vectors::rewrite").map_err(&io)?;
         let mut out = BufWriter::with_capacity(WRITE_BYTES, File::create(&self.path).map_err(&io)?);
         out.write_all(&self.header()).map_err(&io)?;
         for (number, body) in (0..).zip(bodies) {
