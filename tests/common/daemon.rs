@@ -167,11 +167,12 @@ impl Running<'_> {
         }
     }
 
-    /// Whether it serves and nothing is left to do.
+    /// Whether it has read something and nothing is left to do.
     pub fn is_idle(&self) -> bool {
         let Some(text) = self.installation.get("/metrics") else { return false };
         let is_zero = |metric: &str| text.lines().any(|line| line.strip_prefix(metric) == Some(" 0"));
-        SETTLED.into_iter().all(is_zero)
+        // It does not know how much there is to read before it has read something.
+        SETTLED.into_iter().all(is_zero) && !is_zero("facetd_source_records_total")
     }
 
     /// Whether it has ended by itself, and how.
