@@ -132,22 +132,23 @@ impl Failpoints {
         Failpoints { names: names.into_iter().collect(), next: 0 }
     }
 
-    /// One after the other, those that have fired least first; some of the times it is come by are let go. A daemon
-    /// comes by a rare one only now and then, so those that have not fired yet are there as well.
+    /// One after the other, those that have fired least first; some of the times it is come by are let go. Beside it those of the
+    /// rare ones that have fired least: a daemon comes by them only now and then, so they wait for their occasion.
     fn next(&mut self, chance: &mut Chance, log: &str) -> String {
         self.next += 1;
         let fired = self.fired(log);
-        let place = |number: usize| (self.next + number) % self.names.len();
-        let least = (0..self.names.len()).map(place).min_by_key(|&place| fired[&self.names[place]]);
-        let name = &self.names[least.expect("there are some")];
-        let is_rare = |name: &str| !["store::", "publish::"].iter().any(|room| name.starts_with(room));
+        let is_rare = |name: &&String| !["store::", "publish::"].iter().any(|room| name.starts_with(room));
+        let (rare, common): (Vec<&String>, Vec<&String>) = self.names.iter().partition(is_rare);
+        let place = |number: usize| common[(self.next + number) % common.len()];
+        let name = (0..common.len()).map(place).min_by_key(|&name| fired[name]).expect("there are some");
         // A transaction holds many commits, so a publication is come by less often.
         let let_go = if name.starts_with("store::") { 8 } else { 3 };
-        let now = match if is_rare(name) { 0 } else { chance.below(let_go) } {
+        let now = match chance.below(let_go) {
             0 => format!("{name}=return"),
             let_go => format!("{name}={let_go}*off->return"),
         };
-        let waiting = self.names.iter().filter(|other| *other != name && is_rare(other) && fired[*other] == 0);
+        let least = rare.iter().map(|&name| fired[name]).min();
+        let waiting = rare.into_iter().filter(|&name| Some(fired[name]) == least);
         waiting.fold(now, |points, rare| format!("{points};{rare}=return"))
     }
 
