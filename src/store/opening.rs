@@ -27,9 +27,9 @@ use super::directory::sync_folder;
 const CACHE_BYTES: u64 = 64 << 20;
 /// How often sled looks for room to use again. Each time it empties one segment of its log, 512 KB, at most, and it does
 /// only where it also flushes on its own clock, which is no commit of ours and does no harm: a batch is whole or not there.
-/// A stream writes several segments a second; where fewer are emptied the file grows without end, by 600
-/// bytes a record without any of this.
-const CLEANING_MILLISECONDS: u64 = 100;
+/// Where a stream writes more segments a second than are emptied the file grows: by 600 bytes a record without any of
+/// this, to 80 MB with a tenth of a second at 2,000 arrivals a second, where it stays below 10 MB with half of that.
+const CLEANING_MILLISECONDS: u64 = 25;
 /// How long sled may take to let go of a file that was closed.
 pub const CLOSING: Duration = Duration::from_secs(30);
 const UNFINISHED: &str = ".generating";
