@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from facetd_train import data, pipeline, training
+from facetd_train import data, fitting, pipeline
 from facetd_train.data import Faces
+from facetd_train.fitting import fit, quantiles
 from facetd_train.fixtures import TINY
 from facetd_train.model import FaceTransformer
 from facetd_train.neighbours import Neighbourhoods, search
 from facetd_train.scores import score
-from facetd_train.training import Plan, fit, quantiles, rate, shortened, step_loss
+from facetd_train.training import Plan, rate, shortened, step_loss
 
 PLAN = Plan(epochs=8, queries=64, learning_rate=0.003, warm_up=5, neighbours=64, validation=0.3, checks=2, seed=5)
 
@@ -91,9 +92,9 @@ def test_fit_repeats_itself(people: Faces) -> None:
 def test_the_best_checkpoint_is_kept(people: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
     """When every later check is worse than the start, the start is what fit returns."""
     goodness = iter(range(100, 0, -1))
-    quick = training.Validation.quick
+    quick = fitting.Validation.quick
     monkeypatch.setattr(
-        training.Validation, "quick", lambda self, model: replace(quick(self, model), goodness=next(goodness))
+        fitting.Validation, "quick", lambda self, model: replace(quick(self, model), goodness=next(goodness))
     )
     torch.manual_seed(PLAN.seed)
     start = FaceTransformer(TINY)

@@ -10,11 +10,11 @@ import torch
 from facetd_train import artefact, data, fixtures, pipeline
 from facetd_train.artefact import Artefact
 from facetd_train.export import export
+from facetd_train.fitting import fit
 from facetd_train.merging import Merging, Rule
 from facetd_train.model import Architecture, FaceTransformer
 from facetd_train.presets import PRESETS
 from facetd_train.scores import Scores, score
-from facetd_train.training import fit
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from facetd_train.edges import NAMES
 from facetd_train.merging import SINGLE, Merging, Rule
 from facetd_train.model import Architecture
 from facetd_train.neighbours import Neighbourhoods
@@ -42,7 +44,7 @@ dimension = {a.dimension}
 hop1 = {a.hop1}
 hop2 = {a.hop2}
 opset = {OPSET}
-edges = []                      # names of edge features fed to LP
+{f"edges = {names(a.edges)}":<31} # names of edge features fed to LP
 
 [merging]
 {section(merging)}
@@ -60,7 +62,7 @@ data = "{data}"
 identities = {identities}
 faces = {faces}
 seed = {seed}
-architecture = "paper"
+architecture = "{a.kind}"
 depth = {a.depth}
 heads = {a.heads}
 head_dimension = {a.head_dimension}
@@ -76,6 +78,10 @@ nmi = {scores.nmi:.4f}
 {similarity}
 """
     )
+
+
+def names(edges: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in edges) + "]"
 
 
 def section(merging: Merging) -> str:
@@ -119,6 +125,9 @@ class Artefact:
             if digest(folder / file["name"]) != file["sha256"]:
                 raise SystemExit(f"{folder / file['name']} is not the file model.toml names: export the model again")
         self.dimension, self.hop1, self.hop2 = about["dimension"], about["hop1"], about["hop2"]
+        self.edges = tuple(about.get("edges", ()))
+        if unknown := set(self.edges) - set(NAMES):
+            raise SystemExit(f"{folder}: no such edge features: {', '.join(sorted(unknown))}")
         self.merging = read_section(about["merging"])
         self.re = session(folder / about["files"]["re"]["name"])
         self.lp = session(folder / about["files"]["lp"]["name"])
@@ -126,11 +135,17 @@ class Artefact:
     def enhance_all(self, features: Tensor, faces: Tensor, hop2: Neighbourhoods) -> Tensor:
         return self._run(self.re, features, faces, hop2)
 
-    def link_all(self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods) -> Tensor:
-        return self._run(self.lp, enhanced, faces, hop1)
+    def link_all(self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods, edges: Tensor | None = None) -> Tensor:
+        return self._run(self.lp, enhanced, faces, hop1, edges)
 
     @staticmethod
-    def _run(graph: onnxruntime.InferenceSession, values: Tensor, faces: Tensor, near: Neighbourhoods) -> Tensor:
+    def _run(
+        graph: onnxruntime.InferenceSession,
+        values: Tensor,
+        faces: Tensor,
+        near: Neighbourhoods,
+        edges: Tensor | None = None,
+    ) -> Tensor:
         table, outputs = values.numpy(), []
         for part in torch.arange(len(faces)).split(512):
             inputs = {
@@ -138,5 +153,7 @@ class Artefact:
                 "neighbours": table[near.rows[part].numpy()],
                 "mask": near.mask[part].numpy(),
             }
+            if edges is not None:
+                inputs["edges"] = edges[part].numpy()
             outputs.append(graph.run(None, inputs)[0])
         return torch.from_numpy(np.concatenate(outputs))

@@ -5,6 +5,7 @@ Written with plain matrix products and a softmax, so that it exports to a handfu
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +32,21 @@ class MultiHeadAttention(nn.Module):
         # Residual layers that begin as the identity: the model starts from the embeddings' own similarity, which is
         # good already, and learns what to add to it.
         nn.init.zeros_(self.output.weight)
+
+    def start_as_mean(self, share: float, sharpness: float) -> None:
+        """Begins as `share` of the context's mean, weighted by the softmax of `sharpness` times the dot product.
+
+        Each head sees a part of the coordinates, all of them together a rotation (or, fewer than there are, a part).
+        """
+        inner, dimension = self.query.weight.shape
+        rotation = nn.init.orthogonal_(torch.empty(inner, dimension))
+        # A head's part of a dot product is head_dimension / dimension of it, and equation 2 divides by the root.
+        scale = math.sqrt(sharpness * dimension / math.sqrt(self.head_dimension))
+        with torch.no_grad():
+            self.query.weight.copy_(scale * rotation)
+            self.key.weight.copy_(scale * rotation)
+            self.value.weight.copy_(rotation)
+            self.output.weight.copy_(share * rotation.T)
 
     def forward(self, query: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self._split(self.query(query)), self._split(self.key(context)), self._split(self.value(context))

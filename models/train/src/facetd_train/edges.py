@@ -31,23 +31,24 @@ CHUNK = 64  # queries: each has a table of all faces for a while
 class Structure:
     """Some faces with their neighbourhoods, and all their candidates among them.
 
-    `faces [F]` are rows of a table of `total` faces, `near` the neighbourhood of each, `cosine [F, hop1]` how like it
-    is to each of its neighbours (0 where masked).
+    `faces [F]` are rows of a table of `total` faces, `near` the neighbourhood of each, `cosine [F, k]` how like each of
+    its neighbours it is (0 where masked). `hop1` is the model's, which scales ranks; of few faces `k` is less.
     """
 
     total: int
     faces: Tensor
     near: Neighbourhoods
     cosine: Tensor
+    hop1: int
 
     @staticmethod
-    def of(features: Tensor, faces: Tensor, near: Neighbourhoods) -> "Structure":
+    def of(features: Tensor, faces: Tensor, near: Neighbourhoods, hop1: int) -> "Structure":
         parts = zip(faces.split(CHUNK), near.rows.split(CHUNK), strict=True)
         cosine = torch.cat([(features[rows] @ features[part].unsqueeze(2)).squeeze(2) for part, rows in parts])
-        return Structure(len(features), faces, near, cosine * near.mask)
+        return Structure(len(features), faces, near, cosine * near.mask, hop1)
 
     def edges(self, names: Sequence[str], query: Tensor, candidate: Tensor) -> Tensor:
-        """`[Q, hop1, len(names)]` of the faces at places `query [Q]`, whose candidates stand at `candidate [Q, hop1]`.
+        """`[Q, k, len(names)]` of the faces at places `query [Q]`, whose candidates stand at `candidate [Q, k]`.
 
         0 where masked; the places there may be anything.
         """
@@ -55,43 +56,43 @@ class Structure:
         return torch.cat([self._edges(names, q, c) for q, c in parts])
 
     def _edges(self, names: Sequence[str], query: Tensor, candidate: Tensor) -> Tensor:
-        hop1 = candidate.shape[1]
+        longest, scale = candidate.shape[1], math.log1p(self.hop1)
         mask, cosine = self.near.mask[query], self.cosine[query]
-        members, weights = self._circle(query)  # [Q, 1 + hop1]
-        other, other_weights = self._circle(candidate)  # [Q, hop1, 1 + hop1]
+        members, weights = self._circle(query)  # [Q, 1 + k]
+        other, other_weights = self._circle(candidate)  # [Q, k, 1 + k]
 
         # Where each face stands in the query's circle, looked up for everyone in the candidate's.
-        nowhere = hop1 + 1
+        nowhere = longest + 1
         place = torch.full((len(query), self.total + 1), nowhere)
-        place.scatter_(1, members, torch.arange(hop1 + 1).expand_as(members))
+        place.scatter_(1, members, torch.arange(longest + 1).expand_as(members))
         place[:, self.total] = nowhere  # where those that are absent were put
         met = place.gather(1, other.flatten(1)).view_as(other)
         met_weights = torch.cat([weights, weights.new_zeros(len(query), 1)], dim=1).gather(1, met.flatten(1))
         products = met_weights.view_as(other) * other_weights
 
         def weighted_shared(first: int) -> Tensor:
-            within = (met <= first) & (torch.arange(hop1 + 1) <= first)
+            within = (met <= first) & (torch.arange(longest + 1) <= first)
             lengths = [w[..., : first + 1].square().sum(-1).sqrt() for w in (weights, other_weights)]
             return (products * within).sum(2) / (lengths[0].unsqueeze(1) * lengths[1])
 
         def reverse_rank() -> Tensor:
             found = other[:, :, 1:] == self.faces[query].view(-1, 1, 1)
-            rank = found.float().argmax(2).float().log1p() / math.log1p(hop1)
+            rank = found.float().argmax(2).float().log1p() / scale
             return rank.where(found.any(2), 1.0)
 
         compute = {
             "cosine": lambda: cosine,
-            "rank": lambda: (torch.arange(hop1).float().log1p() / math.log1p(hop1)).expand(len(query), hop1),
+            "rank": lambda: (torch.arange(longest).float().log1p() / scale).expand_as(cosine),
             "reverse_rank": reverse_rank,
             "weighted_shared_5": lambda: weighted_shared(NEAREST),
-            "weighted_shared_hop1": lambda: weighted_shared(hop1),
+            "weighted_shared_hop1": lambda: weighted_shared(self.hop1),
             "density_query": lambda: cosine - self._density()[query].unsqueeze(1),
             "density_candidate": lambda: cosine - self._density()[candidate],
         }
         return torch.stack([compute[name]() for name in names], dim=2) * mask.unsqueeze(2)
 
     def _circle(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and weights of the faces themselves and their neighbours, `[…, 1 + hop1]`; absent ones are row `total`."""
+        """Rows and weights of the faces themselves and their neighbours, `[…, 1 + k]`; absent ones are row `total`."""
         own = self.faces[faces].unsqueeze(-1)
         rows = self.near.rows[faces].where(self.near.mask[faces], self.total)
         weights = self.cosine[faces].clamp(min=0)

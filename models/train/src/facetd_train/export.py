@@ -21,24 +21,28 @@ def export(model: FaceTransformer, folder: Path) -> None:
     """Writes `re.onnx` and `lp.onnx`; raises ExportError when onnxruntime disagrees with PyTorch."""
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    for module, hop, output in ((model.re, "hop2", "enhanced"), (model.lp, "hop1", "linkage")):
+    sizes = model.architecture
+    for module, hop, output, edges in (
+        (model.re, "hop2", "enhanced", 0),
+        (model.lp, "hop1", "linkage", len(sizes.edges)),
+    ):
         file = folder / ("re.onnx" if module is model.re else "lp.onnx")
-        trace(module, file, hop, output, model.architecture.dimension)
-        check(module, file, model.architecture.dimension, getattr(model.architecture, hop))
+        trace(module, file, hop, output, sizes.dimension, edges)
+        check(module, file, sizes.dimension, getattr(sizes, hop), edges)
 
 
-def trace(module: nn.Module, file: Path, hop: str, output: str, dimension: int) -> None:
-    face, neighbours, mask = sample(3, 4, dimension, "partly masked")
-    axes = {"face": {0: "batch"}, "neighbours": {0: "batch", 1: hop}, "mask": {0: "batch", 1: hop}}
+def trace(module: nn.Module, file: Path, hop: str, output: str, dimension: int, edges: int = 0) -> None:
+    inputs = sample(3, 4, dimension, "partly masked", edges)
+    axes = {name: {0: "batch"} if name == "face" else {0: "batch", 1: hop} for name in inputs}
     axes[output] = {0: "batch"} if output == "enhanced" else {0: "batch", 1: hop}
     with warnings.catch_warnings():
         # The tracing exporter is deprecated but needs no more packages and writes a graph of plain operators.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             module,
-            (face, neighbours, mask),
+            tuple(inputs.values()),
             file,
-            input_names=["face", "neighbours", "mask"],
+            input_names=list(inputs),
             output_names=[output],
             dynamic_axes=axes,
             opset_version=OPSET,
@@ -65,23 +69,22 @@ class ExportError(Exception):
     pass
 
 
-def check(module: nn.Module, file: Path, dimension: int, hop: int) -> None:
+def check(module: nn.Module, file: Path, dimension: int, hop: int, edges: int = 0) -> None:
     graph = session(file)
     for batch in (1, 3, 64):
         for length in (1, 2, 7, hop):
             for kind in ("full", "partly masked", "fully masked"):
-                face, neighbours, mask = sample(batch, length, dimension, kind)
+                inputs = sample(batch, length, dimension, kind, edges)
                 with torch.inference_mode():
-                    expected = module(face, neighbours, mask)
-                inputs = {"face": face.numpy(), "neighbours": neighbours.numpy(), "mask": mask.numpy()}
-                got = torch.from_numpy(graph.run(None, inputs)[0])
+                    expected = module(*inputs.values())
+                got = torch.from_numpy(graph.run(None, {name: value.numpy() for name, value in inputs.items()})[0])
                 if not torch.allclose(got, expected, atol=TOLERANCE, rtol=TOLERANCE):
                     apart = (got - expected).abs().max()
                     raise ExportError(f"{file.name}: {apart:.2g} apart at batch {batch}, length {length}, {kind}")
 
 
-def sample(batch: int, length: int, dimension: int, masks: str) -> tuple[Tensor, Tensor, Tensor]:
-    """A face, neighbours and a mask; the values are what modules meet: of length 1, and of LayerNorm's scale."""
+def sample(batch: int, length: int, dimension: int, masks: str, edges: int = 0) -> dict[str, Tensor]:
+    """A face, neighbours, a mask and perhaps edge features, on the scale that modules meet: LayerNorm's, and -1..1."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     face = torch.randn(batch, dimension, generator=generator)
     neighbours = face.unsqueeze(1) + torch.randn(batch, length, dimension, generator=generator)
@@ -90,4 +93,7 @@ def sample(batch: int, length: int, dimension: int, masks: str) -> tuple[Tensor,
         "partly masked": torch.arange(length) < torch.randint(0, length + 1, (batch, 1), generator=generator),
         "fully masked": torch.zeros(batch, length, dtype=torch.bool),
     }[masks]
-    return face, neighbours, mask
+    inputs = {"face": face, "neighbours": neighbours, "mask": mask}
+    if edges:
+        inputs["edges"] = (2 * torch.rand(batch, length, edges, generator=generator) - 1) * mask.unsqueeze(2)
+    return inputs

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from facetd_train.edge_predictor import EdgePredictor
 from facetd_train.linkage_predictor import LinkagePredictor
 from facetd_train.neighbours import Neighbourhoods
 from facetd_train.relation_encoder import RelationEncoder
 
+PAPER = "paper"  # equations 1 to 9 and nothing else
+FACETD = "facetd"  # the same RE; LP with what edge_predictor.py adds
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of both modules; the defaults are the paper's (section 4.1)."""
+    """Kind and sizes of both modules; the defaults are the paper's (section 4.1)."""
 
     dimension: int = 256
     hop1: int = 150
@@ -22,6 +26,8 @@ class Architecture:
     head_dimension: int = 64
     dropout: float = 0.4
     feed_forward: int = 0
+    kind: str = PAPER
+    edges: tuple[str, ...] = ()  # features LP is fed, by name; none in the paper's
 
 
 class FaceTransformer(nn.Module):
@@ -31,7 +37,11 @@ class FaceTransformer(nn.Module):
         sizes = (a.dimension, a.depth, a.heads, a.head_dimension, a.dropout, a.feed_forward)
         self.architecture = a
         self.re = RelationEncoder(*sizes)
-        self.lp = LinkagePredictor(*sizes)
+        if a.kind == FACETD:
+            self.re.start_as_mean()
+            self.lp = EdgePredictor(*sizes, edges=len(a.edges))
+        else:
+            self.lp = LinkagePredictor(*sizes)
 
     @property
     def hop1(self) -> int:
@@ -40,6 +50,10 @@ class FaceTransformer(nn.Module):
     @property
     def hop2(self) -> int:
         return self.architecture.hop2
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        return self.architecture.edges
 
     def enhance(self, features: Tensor, faces: Tensor, hop2: Neighbourhoods) -> Tensor:
         """g of the rows `faces [B]` of `features [N, d]`."""
@@ -51,7 +65,12 @@ class FaceTransformer(nn.Module):
         return torch.cat([self.enhance(features, face, Neighbourhoods(rows, mask)) for face, rows, mask in parts])
 
     @torch.inference_mode()
-    def link_all(self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods, batch: int = 512) -> Tensor:
+    def link_all(
+        self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods, edges: Tensor | None = None, batch: int = 512
+    ) -> Tensor:
         """The linkage of each candidate `[B, hop1]` of the rows `faces [B]` of `enhanced [N, d]`."""
-        parts = zip(faces.split(batch), hop1.rows.split(batch), hop1.mask.split(batch), strict=True)
-        return torch.cat([self.lp(enhanced[face], enhanced[rows], mask) for face, rows, mask in parts])
+        linkages = []
+        for part in torch.arange(len(faces)).split(batch):
+            told = () if edges is None else (edges[part],)
+            linkages.append(self.lp(enhanced[faces[part]], enhanced[hop1.rows[part]], hop1.mask[part], *told))
+        return torch.cat(linkages)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from facetd_train.data import Floats
+from facetd_train.edges import Structure
 from facetd_train.merging import Linkages
 from facetd_train.neighbours import Neighbourhoods, search
 
@@ -24,9 +25,14 @@ class Scorer(Protocol):
     @property
     def hop2(self) -> int: ...
 
+    @property
+    def edges(self) -> tuple[str, ...]: ...
+
     def enhance_all(self, features: Tensor, faces: Tensor, hop2: Neighbourhoods) -> Tensor: ...
 
-    def link_all(self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods) -> Tensor: ...
+    def link_all(
+        self, enhanced: Tensor, faces: Tensor, hop1: Neighbourhoods, edges: Tensor | None = None
+    ) -> Tensor: ...
 
 
 def link(model: Scorer, features: Floats) -> Linkages:
@@ -37,6 +43,7 @@ def link(model: Scorer, features: Floats) -> Linkages:
     rows, _ = search(features, model.hop1)
     hop1 = Neighbourhoods(rows, torch.ones_like(rows, dtype=torch.bool))
     enhanced = model.enhance_all(values, everyone, hop1.first(model.hop2))
-    linkage = model.link_all(enhanced, everyone, hop1)
+    edges = Structure.of(values, everyone, hop1, model.hop1).edges(model.edges, everyone, rows) if model.edges else None
+    linkage = model.link_all(enhanced, everyone, hop1, edges)
     query = everyone.unsqueeze(1).expand_as(rows)
     return Linkages(faces, *(column.flatten().numpy() for column in (query, rows, linkage)))

@@ -5,10 +5,9 @@ within it: the model sees dense and sparse ones, faces without a neighbour, and 
 strangers. All queries of a step share one population, so each enhanced embedding they need is computed once.
 """
 
-import copy
 import math
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from facetd_train.data import Faces
-from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.model import FaceTransformer
 from facetd_train.neighbours import Neighbourhoods, search, within
-from facetd_train.validation import Choice, Validation
-
-FEWEST = 20  # faces; fewer say nothing about anyone else
 
 
 @dataclass(frozen=True)
@@ -39,41 +35,41 @@ class Plan:
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
     seed: int = 0
+    # Of an EdgePredictor's judge (cross_fitting.py):
+    parts: int = 3  # the identities are dealt into
+    populations: int = 14  # drawn for each part
+    asked: int = 2500  # queries of each population, at most
+    judge_rate: float = 0.005
+    judge_steps: int = 500
+
+    def steps(self, faces: int) -> int:
+        return self.epochs * self.steps_an_epoch(faces)
+
+    def steps_an_epoch(self, faces: int) -> int:
+        return max(1, faces // self.queries)
 
 
-@dataclass(frozen=True)
-class Trained:
-    model: FaceTransformer
-    choices: list[Choice]  # the one to ship first, then the other rule's best
-    identities: int
-    faces: int
-    epochs: int  # at the checkpoint that was kept
-    neighbour_similarity: dict[str, float]
+def learn(
+    model: FaceTransformer,
+    faces: Faces,
+    plan: Plan,
+    share: float = 1.0,
+    check: Callable[[int, float], None] | None = None,
+) -> float:
+    """Runs the plan's steps, or the first `share` of them; returns the mean loss since the last check.
 
-
-def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -> Trained:
-    if min(len(train), len(held_out)) < FEWEST:
-        raise SystemExit(f"{len(train)} faces to train on and {len(held_out)} to validate: at least {FEWEST} of each")
-    torch.manual_seed(plan.seed)
+    `check` is told the step and that mean, at each of the plan's checkpoints.
+    """
     generator = torch.Generator().manual_seed(plan.seed)
-    features, identities = torch.from_numpy(train.features), torch.from_numpy(train.identities)
-    long, similarity = search(train.features, plan.neighbours)
-    validation = Validation(held_out, train, plan.seed)
-
-    model = FaceTransformer(architecture)
+    features, identities = torch.from_numpy(faces.features), torch.from_numpy(faces.identities)
+    long, _ = search(faces.features, plan.neighbours)
     optimiser = torch.optim.AdamW(decayed(model, plan.weight_decay), lr=plan.learning_rate)
-    steps_an_epoch = max(1, len(train) // plan.queries)
-    steps = plan.epochs * steps_an_epoch
+    steps = plan.steps(len(faces))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, plan.warm_up, steps))
     check_every = math.ceil(steps / plan.checks)
-
-    best = validation.quick(model.eval())
-    kept, kept_at = copy.deepcopy(model.state_dict()), 0
-    report(f"before training: {best}")
     losses: list[float] = []  # since the last check
-    started = time.monotonic()
-    terminal = sys.stderr.isatty()
-    for step in tqdm(range(1, steps + 1), unit="step", disable=not terminal):
+    mean = 0.0
+    for step in tqdm(range(1, round(share * steps) + 1), unit="step", disable=not sys.stderr.isatty()):
         model.train()
         loss = step_loss(model, features, identities, long, plan, generator)
         optimiser.zero_grad()
@@ -83,30 +79,11 @@ def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -
         schedule.step()
         losses.append(loss.item())
         if step % check_every == 0 or step == steps:
-            model.eval()
-            choice = validation.quick(model)
-            if choice.goodness > best.goodness:
-                best, kept, kept_at = choice, copy.deepcopy(model.state_dict()), step
-            report(
-                f"epoch {step / steps_an_epoch:.1f}/{plan.epochs}  loss {sum(losses) / len(losses):.4f}  "
-                f"{time.monotonic() - started:.0f} s  {choice}"
-            )
+            mean = sum(losses) / len(losses)
             losses.clear()
-
-    model.load_state_dict(kept)
-    model.eval()
-    choices = validation.thorough(model)
-    for place, choice in zip(("chosen", "instead of"), choices, strict=True):
-        report(f"{place}: {choice}")
-    nearest = similarity[:, : architecture.hop1].flatten()
-    return Trained(
-        model=model,
-        choices=choices,
-        identities=len(identities.unique()),
-        faces=len(train),
-        epochs=round(kept_at / steps_an_epoch),
-        neighbour_similarity=quantiles(nearest),
-    )
+            if check:
+                check(step, mean)
+    return mean
 
 
 def step_loss(
@@ -115,16 +92,15 @@ def step_loss(
     """Cross-entropy of the linkages of one step's queries."""
     sizes = model.architecture
     while True:
-        share = plan.sparsest + (1 - plan.sparsest) * torch.rand(1, generator=generator)
-        population = torch.rand(len(features), generator=generator) < share
-        members = population.nonzero().squeeze(1)
+        here = population(len(features), plan, generator)
+        members = here.nonzero().squeeze(1)
         queries = members[torch.randperm(len(members), generator=generator)[: plan.queries]]
-        hop1 = shortened(within(long[queries], population, sizes.hop1), plan.shorten, generator)
+        hop1 = shortened(within(long[queries], here, sizes.hop1), plan.shorten, generator)
         if hop1.mask.any():  # of few faces a population may hold none or one, and there is nothing to link
             break
 
     faces, place = torch.cat([queries, hop1.rows[hop1.mask]]).unique(return_inverse=True)
-    hop2 = shortened(within(long[faces], population, sizes.hop2), plan.shorten, generator)
+    hop2 = shortened(within(long[faces], here, sizes.hop2), plan.shorten, generator)
     enhanced = model.enhance(features, faces, hop2)
 
     candidate = torch.zeros_like(hop1.rows)
@@ -132,6 +108,12 @@ def step_loss(
     logits = model.lp.logits(enhanced[place[: len(queries)]], enhanced[candidate], hop1.mask)
     same = (identities[hop1.rows] == identities[queries].unsqueeze(1)).float()
     return F.binary_cross_entropy_with_logits(logits[hop1.mask], same[hop1.mask])
+
+
+def population(count: int, plan: Plan, generator: torch.Generator) -> Tensor:
+    """Which of the faces have arrived `[count]` (bool): a random share of them."""
+    share = plan.sparsest + (1 - plan.sparsest) * torch.rand(1, generator=generator)
+    return torch.rand(count, generator=generator) < share
 
 
 def shortened(neighbourhoods: Neighbourhoods, share: float, generator: torch.Generator) -> Neighbourhoods:
@@ -155,11 +137,6 @@ def decayed(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def quantiles(similarity: Tensor) -> dict[str, float]:
-    ordered = similarity.sort().values  # not torch.quantile, which refuses more than 16 million numbers
-    return {f"q{q:02d}": float(ordered[round(q / 100 * (len(ordered) - 1))]) for q in (1, 10, 50, 90, 99)}
 
 
 def report(line: str) -> None:

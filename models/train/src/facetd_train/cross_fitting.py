@@ -1,0 +1,104 @@
+"""The judge of EdgePredictor, trained on linkages of people that neither RE nor the agreement has seen.
+
+To train it on the agreement of people both were trained on would teach it to believe what is learnt by heart. So the
+identities are dealt into parts; for each part a model is trained on the others, and its answers on this part's faces,
+among all faces, are what the judge learns from. These models are then dropped: the judge goes with the one trained on
+everyone, which knows strangers about as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from facetd_train import data
+from facetd_train.data import Faces
+from facetd_train.edge_predictor import Judge
+from facetd_train.edges import Structure
+from facetd_train.model import FaceTransformer
+from facetd_train.neighbours import search, within
+from facetd_train.training import Plan, decayed, learn, population, rate, report
+
+DEAL = 99  # seeds the shuffle that deals identities, another than the splits use
+
+
+@dataclass(frozen=True)
+class Examples:
+    """`opinion [E, hop1, 2]`, `mask [E, hop1]`, `edges [E, hop1, e]` or none, and whether they are `same [E, hop1]`."""
+
+    opinion: Tensor
+    mask: Tensor
+    edges: Tensor
+    same: Tensor
+
+    @staticmethod
+    def all_of(parts: "list[Examples]") -> "Examples":
+        columns = ("opinion", "mask", "edges", "same")
+        return Examples(*(torch.cat([getattr(part, column) for part in parts]) for column in columns))
+
+
+def cross_fit(model: FaceTransformer, faces: Faces, plan: Plan, steps_share: float) -> None:
+    """Trains `model.lp.judge`; `steps_share` of the plan's steps is what the rest of the model was trained for."""
+    order = data.shuffled(np.unique(faces.identities), DEAL)
+    parts = []
+    for place in range(plan.parts):
+        part = np.isin(faces.identities, order[place :: plan.parts])
+        torch.manual_seed(plan.seed + place)
+        stranger = FaceTransformer(model.architecture)
+        loss = learn(stranger, faces.rows(~part), plan, steps_share)
+        report(f"part {place + 1}/{plan.parts}: {int(part.sum())} faces kept from it  loss {loss:.4f}")
+        parts.append(examples(stranger.eval(), faces, torch.from_numpy(part), plan))
+    torch.manual_seed(plan.seed)
+    loss = learn_to_judge(model.lp.judge.train(), Examples.all_of(parts), plan)
+    report(f"judge: {sum(len(part.mask) for part in parts)} examples  loss {loss:.4f}")
+
+
+@torch.inference_mode()
+def examples(model: FaceTransformer, faces: Faces, asked: Tensor, plan: Plan) -> Examples:
+    """What the judge hears of the faces `asked [N]`, in populations of many sizes drawn from all of them."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    features, identities = torch.from_numpy(faces.features), torch.from_numpy(faces.identities)
+    long, _ = search(faces.features, plan.neighbours)
+    names, hop1, found = model.edges, model.hop1, []
+    for draw in range(plan.populations):
+        here = torch.ones_like(asked) if draw == 0 else population(len(faces), plan, generator)
+        members = here.nonzero().squeeze(1)
+        queries = asked[members].nonzero().squeeze(1)
+        queries = queries[torch.randperm(len(queries), generator=generator)[: plan.asked]]
+        if len(members) < 2 or not len(queries):
+            continue
+        near = within(long[members], here, hop1)
+        place = torch.zeros(len(faces), dtype=torch.int64)
+        place[members] = torch.arange(len(members))
+        enhanced = model.enhance_all(features, members, near.first(model.hop2))
+        structure = Structure.of(features, members, near, hop1)
+        for query in queries.split(512):
+            candidate, mask = place[near.rows[query]], near.mask[query]
+            opinion = model.lp.opinion(enhanced[query], enhanced[candidate], mask)
+            edges = structure.edges(names, query, candidate) if names else torch.zeros(*mask.shape, 0)
+            same = identities[near.rows[query]] == identities[members[query]].unsqueeze(1)
+            found.append(Examples(opinion, mask, edges, same.float()))
+    return Examples.all_of(found)
+
+
+def learn_to_judge(judge: Judge, examples: Examples, plan: Plan) -> float:
+    """Returns the mean loss of the last tenth of the steps."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    optimiser = torch.optim.AdamW(decayed(judge, plan.weight_decay), lr=plan.judge_rate)
+    steps = plan.judge_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps // 5, steps))
+    losses = []
+    for _ in range(steps):
+        chosen = torch.randint(0, len(examples.mask), (256,), generator=generator)
+        mask, same = examples.mask[chosen], examples.same[chosen]
+        logits = judge(examples.opinion[chosen], mask, examples.edges[chosen])
+        loss = F.binary_cross_entropy_with_logits(logits[mask], same[mask])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    judge.eval()
+    return float(np.mean(losses[-max(1, steps // 10) :]))
