@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from facetd_train import artefact, fixtures, pipeline
 from facetd_train.artefact import Artefact
 from facetd_train.data import Faces
+from facetd_train.edges import NAMES
 from facetd_train.export import ExportError, check, export
 from facetd_train.merging import SINGLE, Merging
-from facetd_train.model import FaceTransformer
+from facetd_train.model import FACETD, FaceTransformer
+from facetd_train.scores import Scores
 
 
 @pytest.mark.parametrize(("file", "hop", "output"), [("re.onnx", "hop2", "enhanced"), ("lp.onnx", "hop1", "linkage")])
@@ -122,6 +125,57 @@ def test_the_artefact_scores_as_the_model_does(model: FaceTransformer, people: F
     got = pipeline.link(Artefact(tmp_path), people.features)
     np.testing.assert_array_equal(got.candidate, expected.candidate)
     np.testing.assert_allclose(got.linkage, expected.linkage, atol=1e-5)
+
+
+@pytest.fixture
+def learnt_folder(tmp_path: Path) -> Path:
+    """The artefact of a model of the form that is fed edges."""
+    made = FaceTransformer(replace(fixtures.TINY, kind=FACETD, edges=NAMES)).eval()
+    fixtures.disturb(made)
+    export(made, tmp_path)
+    artefact.describe(
+        tmp_path,
+        **{"name": "learnt", "architecture": made.architecture, "merging": fixtures.MERGING, "data": "none"},
+        **{"scores": Scores(0, 0, 0, 0, 0), "neighbour_similarity": {"q50": 0.0}},
+        **dict.fromkeys(("identities", "faces", "seed", "epochs"), 0),
+    )
+    torch.save(made, tmp_path / "model.pt")
+    return tmp_path
+
+
+def test_edges_are_an_input_only_where_they_are_named(learnt_folder: Path, artefact_folder: Path) -> None:
+    about = tomllib.loads((learnt_folder / "model.toml").read_text())
+    assert about["edges"] == list(NAMES)
+    assert about["training"]["architecture"] == "facetd"
+    plain = tomllib.loads((artefact_folder / "model.toml").read_text())
+    assert plain["training"]["architecture"] == "paper"
+
+    def inputs(folder: Path, file: str) -> dict[str, list[str | int]]:
+        return {value.name: value.shape for value in artefact.session(folder / file).get_inputs()}
+
+    assert inputs(learnt_folder, "lp.onnx") == {
+        "face": ["batch", 16],
+        "neighbours": ["batch", "hop1", 16],
+        "mask": ["batch", "hop1"],
+        "edges": ["batch", "hop1", len(NAMES)],
+    }
+    assert "edges" not in inputs(learnt_folder, "re.onnx") | inputs(artefact_folder, "lp.onnx")
+
+
+def test_an_artefact_with_edges_scores_as_its_model_does(learnt_folder: Path, people: Faces) -> None:
+    model = torch.load(learnt_folder / "model.pt", weights_only=False)
+    for count in (2, 5, 400):
+        expected = pipeline.link(model, people.features[:count])
+        got = pipeline.link(Artefact(learnt_folder), people.features[:count])
+        np.testing.assert_array_equal(got.candidate, expected.candidate)
+        np.testing.assert_allclose(got.linkage, expected.linkage, atol=1e-5)
+
+
+def test_an_unknown_edge_feature_is_refused(learnt_folder: Path) -> None:
+    about = learnt_folder / "model.toml"
+    about.write_text(about.read_text().replace('"rank"', '"beauty"'))
+    with pytest.raises(SystemExit, match="beauty"):
+        Artefact(learnt_folder)
 
 
 def test_recorded_cases_are_what_the_graphs_answer(artefact_folder: Path) -> None:

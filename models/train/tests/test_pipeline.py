@@ -1,14 +1,19 @@
 """The pipeline scores what the definition of a neighbourhood says."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from facetd_train import pipeline
 from facetd_train.data import Faces
+from facetd_train.edges import NAMES
+from facetd_train.fixtures import TINY, disturb
 from facetd_train.merging import SINGLE, Linkages, Merging
-from facetd_train.model import FaceTransformer
+from facetd_train.model import FACETD, FaceTransformer
 from facetd_train.scores import score
+from test_edges import Definition
 
 
 def by_pair(linkages: Linkages) -> dict[tuple[int, int], float]:
@@ -37,9 +42,19 @@ def by_hand(model: FaceTransformer, features: np.ndarray) -> dict[tuple[int, int
         )
         found = {}
         for face in range(len(values)):
-            linkage = model.lp(g[[face]], g[order[face]][None], alone(order.shape[1]))[0]
-            found |= {(face, c): p for c, p in zip(order[face].tolist(), linkage.tolist(), strict=True)}
+            linkage = model.lp(
+                g[[face]], g[order[face]][None], alone(order.shape[1]), *edges(model, features, order, face)
+            )
+            found |= {(face, c): p for c, p in zip(order[face].tolist(), linkage[0].tolist(), strict=True)}
     return found
+
+
+def edges(model: FaceTransformer, features: np.ndarray, order: Tensor, face: int) -> list[Tensor]:
+    if not model.edges:
+        return []
+    definition = Definition(features, order.tolist(), model.hop1)
+    pairs = [definition.of(face, candidate) for candidate in order[face].tolist()]
+    return [torch.tensor([[[pair[name] for name in model.edges] for pair in pairs]], dtype=torch.float32)]
 
 
 def assert_same(got: dict[tuple[int, int], float], expected: dict[tuple[int, int], float]) -> None:
@@ -52,6 +67,14 @@ def test_every_candidate_is_scored(model: FaceTransformer, people: Faces) -> Non
     got = pipeline.link(model, features)
     assert len(got.linkage) == 60 * model.hop1  # the weakest too: they speak against a merge
     assert_same(by_pair(got), by_hand(model, features))
+
+
+def test_edges_are_fed_where_the_model_names_them(people: Faces) -> None:
+    model = FaceTransformer(replace(TINY, kind=FACETD, edges=NAMES[::-2])).eval()
+    disturb(model)
+    for count in (2, 4, 40):
+        features = people.features[:count]
+        assert_same(by_pair(pipeline.link(model, features)), by_hand(model, features))
 
 
 def test_few_faces_have_short_neighbourhoods(model: FaceTransformer, people: Faces) -> None:
