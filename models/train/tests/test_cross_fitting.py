@@ -10,7 +10,7 @@ from facetd_train import cross_fitting, data, pipeline
 from facetd_train.cross_fitting import cross_fit, examples, learn_to_judge
 from facetd_train.data import Faces
 from facetd_train.edges import NAMES
-from facetd_train.fitting import fit, refit
+from facetd_train.fitting import fit
 from facetd_train.fixtures import TINY
 from facetd_train.model import FACETD, FaceTransformer
 from facetd_train.scores import score
@@ -83,13 +83,3 @@ def test_fit_learns_and_repeats_itself(people: Faces) -> None:
     assert again.choices == once.choices
     for one, other in zip(once.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
-
-
-def test_refit_knows_everyone_and_keeps_what_was_chosen(people: Faces) -> None:
-    train, held_out = data.hold_out(people, 0.3, 0)
-    trained = fit(train, held_out, SIZES, PLAN)
-    again = refit(trained, people, PLAN)
-    assert again.choices == trained.choices
-    assert (trained.faces, trained.identities) == (280, 70)
-    assert (again.faces, again.identities) == (400, 100)
-    assert not torch.equal(again.model.re.attention.query.weight, trained.model.re.attention.query.weight)

@@ -10,7 +10,7 @@ import torch
 from facetd_train import artefact, data, fixtures, pipeline
 from facetd_train.artefact import Artefact
 from facetd_train.export import export
-from facetd_train.fitting import fit, refit
+from facetd_train.fitting import fit
 from facetd_train.merging import Merging, Rule
 from facetd_train.model import Architecture, FaceTransformer
 from facetd_train.presets import PRESETS
@@ -81,16 +81,13 @@ def run_fit(arguments: argparse.Namespace) -> None:
     trained = fit(train, held_out, architecture, plan)
     merging = trained.choices[0].merging
     linkages = pipeline.link(trained.model, held_out.features)
-    scores = score(held_out.identities, linkages.clusters(merging))
-    if plan.refit:
-        trained = refit(trained, faces, plan)
     checkpoint = {
         "architecture": asdict(architecture),
         "weights": trained.model.state_dict(),
         "about": {
             "name": arguments.name or arguments.out.resolve().name,
             "merging": asdict(merging),
-            "scores": asdict(scores),
+            "scores": asdict(score(held_out.identities, linkages.clusters(merging))),
             "neighbour_similarity": trained.neighbour_similarity,
             "data": arguments.data or arguments.features.stem,
             "identities": trained.identities,

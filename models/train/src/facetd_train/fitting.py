@@ -2,8 +2,7 @@
 
 import copy
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,7 +24,6 @@ class Trained:
     identities: int
     faces: int
     epochs: int  # at the checkpoint that was kept
-    share: float  # of the plan's steps, there
     neighbour_similarity: dict[str, float]
 
 
@@ -52,44 +50,21 @@ def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -
 
     learn(model, train, plan, check=check)
     model.load_state_dict(kept)
-    share = kept_at / plan.steps(len(train))
     if architecture.kind == FACETD:
-        cross_fit(model, train, plan, share)
+        cross_fit(model, train, plan, kept_at / plan.steps(len(train)))
     model.eval()
     choices = validation.thorough(model)
     for place, choice in zip(("chosen", "instead of"), choices, strict=True):
         report(f"{place}: {choice}")
+    _, similarity = search(train.features, architecture.hop1)
     return Trained(
         model=model,
         choices=choices,
+        identities=len(set(train.identities.tolist())),
+        faces=len(train),
         epochs=round(kept_at / steps_an_epoch),
-        share=share,
-        **described(train, architecture),
+        neighbour_similarity=quantiles(similarity.flatten()),
     )
-
-
-def refit(trained: Trained, everyone: Faces, plan: Plan) -> Trained:
-    """The same again on the validation identities too, once they have chosen checkpoint and merging.
-
-    What they chose is kept: nobody is left to choose anew, and of few people every third is worth more as an example.
-    """
-    architecture = trained.model.architecture
-    torch.manual_seed(plan.seed)
-    model = FaceTransformer(architecture)
-    loss = learn(model, everyone, plan, trained.share)
-    report(f"once more on all {len(everyone)} faces  loss {loss:.4f}")
-    if architecture.kind == FACETD:
-        cross_fit(model, everyone, plan, trained.share)
-    return replace(trained, model=model.eval(), **described(everyone, architecture))
-
-
-def described(faces: Faces, architecture: Architecture) -> dict[str, Any]:
-    _, similarity = search(faces.features, architecture.hop1)
-    return {
-        "identities": len(set(faces.identities.tolist())),
-        "faces": len(faces),
-        "neighbour_similarity": quantiles(similarity.flatten()),
-    }
 
 
 def quantiles(similarity: Tensor) -> dict[str, float]:

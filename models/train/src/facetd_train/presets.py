@@ -26,7 +26,7 @@ PRESETS = {
             **{"dimension": 128, "hop1": 24, "hop2": 5, "depth": 1, "heads": 4, "head_dimension": 32, "dropout": 0.3},
             **{"kind": FACETD, "edges": edges.NAMES},
         ),
-        Plan(epochs=6, queries=256, learning_rate=1e-3, warm_up=50, validation=0.35, checks=3, refit=True),
+        Plan(epochs=6, queries=256, learning_rate=1e-3, warm_up=50, validation=0.35, checks=3),
         halved=True,
     ),
     # The model that is shipped for the demo: small before good, trained on `facetd synth`.

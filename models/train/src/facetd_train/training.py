@@ -34,7 +34,6 @@ class Plan:
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
-    refit: bool = False  # on the held-out identities too, once they have chosen
     seed: int = 0
     # Of an EdgePredictor's judge (cross_fitting.py):
     parts: int = 3  # the identities are dealt into
