@@ -83,7 +83,7 @@ def learn(
             losses.clear()
             if check:
                 check(step, mean)
-    return mean
+    return sum(losses) / len(losses) if losses else mean
 
 
 def step_loss(
