@@ -24,7 +24,7 @@ use facetd::face::{
     Arrival, ClusterId, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp,
 };
 use facetd::metrics::Metrics;
-use facetd::model::{Artefact, FaceTransformer, ModelError, Neighbourhoods, Shape};
+use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
 use facetd::source::{Content, Intake, Record};
 use facetd::store::{CollectionCommit, Commit, Model, Published, SnapshotName, Store};
 use facetd::view::View;
@@ -35,6 +35,10 @@ struct Mean(Shape);
 impl FaceTransformer for Mean {
     fn shape(&self) -> Shape {
         self.0
+    }
+
+    fn edges(&self) -> &[EdgeFeature] {
+        &[]
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {

@@ -9,7 +9,7 @@ use facetd::daemon::pipeline::now;
 use facetd::daemon::recluster::{self, Reclustered};
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;
-use facetd::model::{FaceTransformer, ModelError, Neighbourhoods, Shape};
+use facetd::model::{EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
 use facetd::store::Store;
 use indicatif::ProgressBar;
 
@@ -79,6 +79,10 @@ struct Watched {
 impl FaceTransformer for Watched {
     fn shape(&self) -> Shape {
         self.model.shape()
+    }
+
+    fn edges(&self) -> &[EdgeFeature] {
+        self.model.edges()
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {

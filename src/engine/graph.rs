@@ -130,6 +130,14 @@ impl Lists {
         Ok(())
     }
 
+    /// The nodes in whose neighbourhood there is one of these, in order.
+    pub fn who_has(&self, shape: Shape, sought: impl Fn(NodeId) -> bool) -> impl Iterator<Item = NodeId> {
+        let has = move |place: std::ops::Range<usize>| {
+            self.nodes[place].iter().take(shape.hop1).any(|&node| sought(NodeId(node)))
+        };
+        (0..).map(NodeId).zip(self.places()).filter(move |(_, place)| has(place.clone())).map(|(node, _)| node)
+    }
+
     /// Cuts off or adds nodes of nobody.
     pub fn resize(&mut self, slots: usize) {
         self.lengths.resize(slots, 0);

@@ -122,6 +122,13 @@ impl Engine {
     pub(super) fn affect(&mut self, affected: &Affected, encode: bool) {
         self.ledger.work.affected += 1;
         self.stale.mark(affected.node, affected.similarity, encode, self.now);
+        let change = self.seen_from_afar(affected.similarity);
+        for onlooker in self.onlookers(affected.node) {
+            // Who is arriving is scored in this batch.
+            if !self.ledger.arriving.contains(&onlooker) {
+                self.stale.mark(onlooker, change, false, self.now);
+            }
+        }
     }
 
     /// Erases what retention says, oldest first: also to make room for who comes. Who is there already,

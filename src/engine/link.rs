@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::edges::Edges;
 use super::faces::Faces;
 use super::graph::Graph;
 use crate::face::NodeId;
@@ -32,13 +33,15 @@ pub fn link(
     nodes: &[NodeId],
 ) -> Result<Vec<Scored>, ModelError> {
     let shape = model.shape();
-    let mut rows = Neighbourhoods::new(shape.dimension, shape.hop1);
+    let mut edges = Edges::new(model.edges(), shape.hop1);
+    let mut rows = Neighbourhoods::with_edges(shape.dimension, shape.hop1, model.edges().len());
     let mut scored = Vec::with_capacity(nodes.len());
     for part in nodes.chunks(LARGEST_RUN) {
         rows.clear();
         for &node in part {
             let candidates = graph.neighbourhood(node).iter().map(|neighbour| faces.enhanced(neighbour.node));
             rows.push(faces.enhanced(node), candidates);
+            rows.set_edges(edges.of(graph, node));
         }
         let probabilities = model.link(&mut rows)?;
         for (&node, row) in part.iter().zip(probabilities.chunks(shape.hop1)) {

@@ -19,6 +19,7 @@
 
 pub mod changes;
 pub mod cluster;
+pub mod edges;
 pub mod encode;
 pub mod event;
 pub mod faces;

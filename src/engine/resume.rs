@@ -15,6 +15,7 @@ use super::changes::Restored;
 use super::cluster::{Clusters, RestoredClusters};
 use super::faces::Rows;
 use super::graph::Graph;
+use super::refresh::Stale;
 use super::snapshot::{AsComputed, Since, Snapshot};
 use super::standing::Standing;
 use super::{Engine, EngineError, EngineSettings, Ledger, encode};
@@ -59,9 +60,10 @@ impl Engine {
         }
         // A snapshot of another model is of no use here.
         let mut since = since.filter(|since| since.snapshot.shape == engine.model.shape());
+        let reach = engine.reach();
         let as_computed = since.as_mut().map(|Since { snapshot, rescored }| {
             engine.now = engine.now.max(snapshot.now);
-            snapshot.retain(|node, arrival| engine.faces.is_live(node) && engine.faces.arrival(node) == arrival);
+            snapshot.retain(reach, |node, arrival| engine.faces.is_live(node) && engine.faces.arrival(node) == arrival);
             snapshot.resize(engine.faces.slots());
             AsComputed::of(snapshot, rescored)
         });
@@ -95,9 +97,8 @@ impl Engine {
             all.iter().copied().filter(|&node| snapshot.arrival(node) != Some(self.faces.arrival(node))).collect();
         self.graph = Graph::restore(snapshot.shape, &snapshot.lists);
         self.faces.enhanced = Rows::of(snapshot.shape.dimension, snapshot.enhanced);
-        for stale in snapshot.stale {
-            let staleness = stale.staleness;
-            self.stale.mark(stale.node, staleness.change, staleness.enhanced, staleness.since);
+        for Stale { node, staleness } in snapshot.stale {
+            self.stale.mark(node, staleness.change, staleness.enhanced, staleness.since);
         }
         self.index.adopt(&all);
         self.ledger.arriving.extend(&newcomers);

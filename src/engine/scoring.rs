@@ -2,7 +2,9 @@
 //!
 //! `g` of a face depends on nobody's `g`, so what is stale does not spread for ever: whoever enters
 //! the first `hop2` of a face changes its `g`, that makes the linkages of those it is a neighbour of
-//! stale, and there it ends. All `g` of a batch are written before any linkage is scored.
+//! stale, and there it ends. All `g` of a batch are written before any linkage is scored. Where LP reads
+//! features of a candidate's neighbourhood ([`super::edges`]), a neighbourhood that changes makes
+//! stale whoever has its face for a candidate, and there that ends too.
 //!
 //! A refresh searches again when erasures have used up the reserve of a neighbourhood, and, where the
 //! index is approximate, once the collection has grown by [`GROWN`] since the last search: those who
@@ -15,6 +17,7 @@ use rayon::prelude::*;
 use super::event::Cause;
 use super::faces::dot;
 use super::graph::{Affected, Neighbour};
+use super::snapshot::Reach;
 use super::{Engine, EngineError, Observer, Step, encode, link};
 use crate::face::NodeId;
 
@@ -97,7 +100,7 @@ impl Engine {
             }
         }
         scored.extend(&refreshed);
-        to_encode.extend(self.search_again(&refreshed));
+        to_encode.extend(self.search_again(&refreshed, &scored));
         self.encode(&to_encode, &scored)?;
         observer.finished(Step::Encode);
 
@@ -116,9 +119,31 @@ impl Engine {
         Ok(())
     }
 
-    /// Searches again for those whose neighbourhood may not be what the index would find. Answers
-    /// whose `g` is stale because of it.
-    fn search_again(&mut self, nodes: &[NodeId]) -> Vec<NodeId> {
+    /// Whether the model reads candidates' neighbourhoods.
+    pub(super) fn reach(&self) -> Reach {
+        match self.model.edges().iter().any(|feature| feature.reads_candidate()) {
+            true => Reach::Onlookers,
+            false => Reach::Itself,
+        }
+    }
+
+    /// Who has `node` for a candidate and reads its neighbourhood.
+    pub(super) fn onlookers(&self, node: NodeId) -> Vec<NodeId> {
+        match self.reach() {
+            Reach::Onlookers => self.graph.neighbour_of(node).collect(),
+            Reach::Itself => Vec::new(),
+        }
+    }
+
+    /// How much it changes for them: of one candidate in `hop1`, about one neighbour in `hop1`.
+    pub(super) fn seen_from_afar(&self, change: f32) -> f32 {
+        let hop1 = self.model.shape().hop1 as f32;
+        change / (hop1 * hop1)
+    }
+
+    /// Searches again for those whose neighbourhood may not be what the index would find, and notes whose linkages that
+    /// makes stale, but for those that are about to be scored. Answers whose `g` is.
+    fn search_again(&mut self, nodes: &[NodeId], scored: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let exact = self.index.is_exact();
         let grown = |node: NodeId| self.arrival as f64 >= (1.0 + GROWN) * self.graph.searched_at(node) as f64;
         let is_due = |&node: &NodeId| self.graph.is_short(node) || (!exact && grown(node));
@@ -126,8 +151,13 @@ impl Engine {
         let found = self.search(&due);
         let mut stale = Vec::new();
         for (node, found) in due.into_iter().zip(found) {
-            if self.graph.renew(&self.faces, node, found, self.arrival, exact).inner_changed {
+            let renewed = self.graph.renew(&self.faces, node, found, self.arrival, exact);
+            if renewed.inner_changed {
                 stale.push(node);
+            }
+            let onlookers = if renewed.neighbourhood_changed { self.onlookers(node) } else { Vec::new() };
+            for onlooker in onlookers.into_iter().filter(|onlooker| !scored.contains(onlooker)) {
+                self.stale.mark(onlooker, self.seen_from_afar(1.0), false, self.now);
             }
         }
         stale

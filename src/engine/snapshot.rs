@@ -47,6 +47,15 @@ pub struct Snapshot {
     pub stale: Vec<Stale>,
 }
 
+/// Whose linkages a neighbourhood that changes makes stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of its face.
+    Itself,
+    /// And of whoever has that face for a candidate: where the model reads candidates' neighbourhoods, or may do so.
+    Onlookers,
+}
+
 /// A snapshot, and what a store knows of the time since.
 #[derive(Debug, Clone)]
 pub struct Since {
@@ -98,8 +107,8 @@ impl Snapshot {
     }
 
     /// Takes out every face that `lives` does not know. Who had one of them for a neighbour is stale,
-    /// as if it had been erased just now. Answers how many went.
-    pub fn retain(&mut self, lives: impl Fn(NodeId, Arrival) -> bool) -> usize {
+    /// as if it had been erased just now, and whom else that reaches. Answers how many went.
+    pub fn retain(&mut self, reach: Reach, lives: impl Fn(NodeId, Arrival) -> bool) -> usize {
         let nodes = (0..self.slots() as u32).map(NodeId);
         let gone: Vec<NodeId> =
             nodes.filter(|&node| self.arrival(node).is_some_and(|arrival| !lives(node, arrival))).collect();
@@ -121,6 +130,12 @@ impl Snapshot {
         self.stale.retain(|stale| self.arrivals[stale.node.index()] != 0);
         let (since, arrivals) = (self.now, &self.arrivals);
         let affected = self.lists.retain(self.shape, |node| arrivals[node.index()] != 0);
+        if reach == Reach::Onlookers {
+            let bereft: HashSet<u32> = affected.iter().map(|bereft| bereft.node.0).collect();
+            let staleness = Staleness { change: 0.0, enhanced: false, since };
+            let onlookers = self.lists.who_has(self.shape, |node| bereft.contains(&node.0));
+            self.stale.extend(onlookers.map(|node| Stale { node, staleness }));
+        }
         self.stale.extend(affected.into_iter().map(|affected| Stale {
             node: affected.node,
             staleness: Staleness { change: affected.change.max(0.0), enhanced: affected.enhanced_is_stale, since },
@@ -202,7 +217,7 @@ mod tests {
         assert!(!holds(&then, &[0, 1, 4], None), "it was smaller");
         assert!(!holds(&then, &[2, 3], None), "one was scored since");
         assert!(!holds(&then, &[5], None) && !holds(&then, &[], None), "owed, and nobody");
-        assert_eq!(snapshot.retain(|node, _| node != NodeId(0)), 1);
+        assert_eq!(snapshot.retain(Reach::Itself, |node, _| node != NodeId(0)), 1);
         let then = AsComputed::of(&mut snapshot, &[]);
         assert!(!holds(&then, &[1], None), "somebody went from it");
         assert!(holds(&then, &[2, 3], None));

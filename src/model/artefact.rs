@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::ModelError;
+use super::{EdgeFeature, ModelError};
 
 /// The format of model.toml this program reads.
 const FORMAT: u32 = 1;
@@ -35,7 +35,7 @@ pub(crate) struct Description {
     hop1: usize,
     hop2: usize,
     #[serde(default)]
-    edges: Vec<String>,
+    edges: Vec<EdgeFeature>,
     merging: Merging,
     files: Files,
 }
@@ -141,6 +141,8 @@ pub struct Artefact {
     pub folder: PathBuf,
     pub name: String,
     pub shape: Shape,
+    /// What LP is told of a pair, in this order.
+    pub edges: Vec<EdgeFeature>,
     pub merging: Merging,
     pub relation_encoder: PathBuf,
     pub linkage_predictor: PathBuf,
@@ -155,13 +157,17 @@ impl Artefact {
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
         let refuse = |reason: String| ModelError::Artefact { path: path.clone(), reason };
         let description = Description::parse(&text).map_err(refuse)?;
-        let Description { name, dimension, hop1, hop2, merging, files, .. } = description;
+        let Description { name, dimension, hop1, hop2, edges, merging, files, .. } = description;
         let (re, lp, Merging { rule, threshold, threshold_off }) = (&files.re.sha256, &files.lp.sha256, merging);
-        let fingerprint = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}:{threshold_off}");
+        let mut fingerprint = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}:{threshold_off}");
+        if !edges.is_empty() {
+            fingerprint += &format!(":{edges:?}");
+        }
         Ok(Artefact {
             folder: folder.to_path_buf(),
             name,
             shape: Shape { dimension, hop1, hop2 },
+            edges,
             relation_encoder: files.re.open(folder)?,
             linkage_predictor: files.lp.open(folder)?,
             fingerprint: hex(&Sha256::digest(fingerprint)),
@@ -199,8 +205,8 @@ impl Description {
                 return Err(format!("the file {name:?} is not in its folder"));
             }
         }
-        if !self.edges.is_empty() {
-            return Err("it wants edge features, which this facetd does not compute".to_string());
+        if let Some(twice) = self.edges.iter().enumerate().find(|(place, edge)| self.edges[..*place].contains(edge)) {
+            return Err(format!("edges names {:?} twice", twice.1));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use super::{Artefact, Device, FaceTransformer, ModelError, Neighbourhoods, Runtime, Shape};
+use super::{Artefact, Device, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Runtime, Shape};
 use crate::failpoint;
 
 /// The row counts a run is padded to; more rows than the last are run in parts.
@@ -31,6 +31,7 @@ pub struct RunOptions {
 /// The model of a folder, ready to run.
 pub struct OnnxModel {
     shape: Shape,
+    edges: Vec<EdgeFeature>,
     device: Device,
     relation_encoder: Mutex<Session>,
     linkage_predictor: Mutex<Session>,
@@ -44,6 +45,7 @@ impl OnnxModel {
         let linkage_predictor = open(runtime, &artefact.linkage_predictor, options)?;
         let model = OnnxModel {
             shape: artefact.shape,
+            edges: artefact.edges.clone(),
             device: relation_encoder.device,
             relation_encoder: Mutex::new(relation_encoder.session),
             linkage_predictor: Mutex::new(linkage_predictor.session),
@@ -56,12 +58,12 @@ impl OnnxModel {
     fn try_out(&self, artefact: &Artefact) -> Result<(), ModelError> {
         let Shape { dimension, hop1, hop2 } = self.shape;
         let row = vec![1.0; dimension];
-        let rows = |hop| {
-            let mut rows = Neighbourhoods::new(dimension, hop);
+        let rows = |hop, edge_features| {
+            let mut rows = Neighbourhoods::with_edges(dimension, hop, edge_features);
             rows.push(&row, [&row[..]]);
             rows
         };
-        let tried = self.encode(&mut rows(hop2)).and_then(|_| self.link(&mut rows(hop1)));
+        let tried = self.encode(&mut rows(hop2, 0)).and_then(|_| self.link(&mut rows(hop1, self.edges.len())));
         tried.map(drop).map_err(|error| ModelError::Artefact {
             path: artefact.folder.join("model.toml"),
             reason: format!("the graphs do not take what it describes ({error}); export the model again"),
@@ -77,6 +79,10 @@ impl OnnxModel {
 impl FaceTransformer for OnnxModel {
     fn shape(&self) -> Shape {
         self.shape
+    }
+
+    fn edges(&self) -> &[EdgeFeature] {
+        &self.edges
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
@@ -144,11 +150,16 @@ fn run(
 
     let (hop, dimension) = (rows.hop(), rows.dimension());
     let failed = |error: ort::Error| ModelError::Run { graph, reason: error.to_string() };
-    let inputs = ort::inputs! {
+    let mut inputs = ort::inputs! {
         "face" => TensorRef::from_array_view(([bucket, dimension], &rows.faces[..])).map_err(failed)?,
         "neighbours" => TensorRef::from_array_view(([bucket, hop, dimension], &rows.neighbours[..])).map_err(failed)?,
         "mask" => TensorRef::from_array_view(([bucket, hop], &rows.mask[..])).map_err(failed)?,
     };
+    if rows.edge_features() > 0 {
+        let shape = [bucket, hop, rows.edge_features()];
+        let edges = TensorRef::from_array_view((shape, &rows.edges[..])).map_err(failed)?;
+        inputs.push(("edges".into(), edges.into()));
+    }
     // A panic of another run leaves the session as it was: nothing of a run is kept in it.
     let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
     let outputs = session.run(inputs).map_err(failed)?;

@@ -21,6 +21,7 @@ use super::space::Batch;
 use super::vectors::record_bytes;
 use super::{Store, StoreError};
 use crate::engine::changes::FaceRecord;
+use crate::engine::snapshot::Reach;
 use crate::face::{CollectionName, NodeId};
 use crate::failpoint;
 
@@ -145,7 +146,8 @@ impl Store {
                 let node = keys::node_in(&key).ok_or_else(|| self.damaged("the key of a face"))?;
                 arrivals.insert(node, record.arrival);
             }
-            kept = match snapshot.retain(|node, arrival| arrivals.get(&node) == Some(&arrival)) {
+            // What model it is of is not known here.
+            kept = match snapshot.retain(Reach::Onlookers, |node, arrival| arrivals.get(&node) == Some(&arrival)) {
                 0 => Some(sequence),
                 _ => {
                     let name = SnapshotName { collection: collection.clone(), sequence };

@@ -9,7 +9,7 @@ use facetd::daemon::shard::{Shard, ShardSettings};
 use facetd::engine::Engine;
 use facetd::face::{CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp};
 use facetd::metrics::Metrics;
-use facetd::model::{Artefact, FaceTransformer, ModelError, Neighbourhoods, Shape};
+use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
 use facetd::rejection::Reason;
 use facetd::source::{Content, Intake, Record};
 use facetd::store::{Entry, FaceKey, Published};
@@ -29,6 +29,10 @@ pub struct Mean;
 impl FaceTransformer for Mean {
     fn shape(&self) -> Shape {
         SHAPE
+    }
+
+    fn edges(&self) -> &[EdgeFeature] {
+        &[]
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {

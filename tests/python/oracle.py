@@ -14,6 +14,7 @@ Its answer is {"labels": [0, 0, 1, …]}: a cluster number for each face, in the
 
 import argparse
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ def main() -> None:
 class Model:
     hop1: int
     hop2: int
+    edges: list[str]
     merging: Merging
     relation_encoder: onnxruntime.InferenceSession
     linkage_predictor: onnxruntime.InferenceSession
@@ -63,7 +65,8 @@ class Model:
             onnxruntime.InferenceSession(folder / about["files"][part]["name"], providers=["CPUExecutionProvider"])
             for part in ("re", "lp")
         )
-        return Model(about["hop1"], about["hop2"], Merging.read(about["merging"]), encoder, predictor)
+        merging = Merging.read(about["merging"])
+        return Model(about["hop1"], about["hop2"], about["edges"], merging, encoder, predictor)
 
 
 def answer(model: Model, case: dict) -> list[int]:
@@ -102,7 +105,8 @@ def linkages(model: Model, faces: NDArray[np.float32]) -> Scored:
     if near.shape[1] == 0:
         return {}  # one face alone
     enhanced = run(model.relation_encoder, faces, near[:, : model.hop2], model.hop2)
-    linkage = run(model.linkage_predictor, enhanced, near, model.hop1)
+    told = edges(model.edges, faces, near, model.hop1) if model.edges else None
+    linkage = run(model.linkage_predictor, enhanced, near, model.hop1, told)
     return {
         Pair(face, candidate): p
         for face, (candidates, scored) in enumerate(zip(near.tolist(), linkage.tolist(), strict=True))
@@ -122,8 +126,48 @@ def neighbourhoods(faces: NDArray[np.float32], hop1: int) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
+def edges(names: list[str], faces: NDArray[np.float32], near: NDArray[np.int64], hop1: int) -> NDArray[np.float32]:
+    """What models/train/EDGES.md defines, pair after pair as it is written there."""
+    exact, neighbourhoods = faces.astype(np.float64), near.tolist()
+    similarity = [
+        dict(zip(row, (exact[row] @ face).tolist(), strict=True)) for row, face in zip(near, exact, strict=True)
+    ]
+
+    def circle(face: int, m: int) -> dict[int, float]:
+        return {face: 1.0} | {other: max(0.0, similarity[face][other]) for other in neighbourhoods[face][:m]}
+
+    def shared(q: int, k: int, m: int) -> float:
+        ours, theirs = circle(q, m), circle(k, m)
+        lengths = math.hypot(*ours.values()) * math.hypot(*theirs.values())
+        return sum(weight * theirs.get(face, 0.0) for face, weight in ours.items()) / lengths
+
+    def density(face: int) -> float:
+        nearest = [similarity[face][other] for other in neighbourhoods[face][:10]]
+        return sum(nearest) / max(1, len(nearest))
+
+    def rank(of: int, around: int) -> float:
+        known = neighbourhoods[around]
+        return math.log1p(known.index(of)) / math.log1p(hop1) if of in known else 1.0
+
+    features = {
+        "cosine": lambda q, k: similarity[q][k],
+        "rank": lambda q, k: rank(k, q),
+        "reverse_rank": lambda q, k: rank(q, k),
+        "weighted_shared_5": lambda q, k: shared(q, k, 5),
+        "weighted_shared_hop1": lambda q, k: shared(q, k, hop1),
+        "density_query": lambda q, k: similarity[q][k] - density(q),
+        "density_candidate": lambda q, k: similarity[q][k] - density(k),
+    }
+    rows = [[[features[name](q, k) for name in names] for k in row] for q, row in enumerate(neighbourhoods)]
+    return np.array(rows, dtype=np.float32)
+
+
 def run(
-    graph: onnxruntime.InferenceSession, values: NDArray[np.float32], near: NDArray[np.int64], width: int
+    graph: onnxruntime.InferenceSession,
+    values: NDArray[np.float32],
+    near: NDArray[np.int64],
+    width: int,
+    told: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """One output a face. A neighbourhood shorter than `width` is filled with zeros, and the filling masked."""
     outputs = []
@@ -134,6 +178,9 @@ def run(
         mask = np.zeros((len(rows), width), dtype=bool)
         mask[:, : rows.shape[1]] = True
         inputs = {"face": values[start : start + CHUNK], "neighbours": neighbours, "mask": mask}
+        if told is not None:
+            inputs["edges"] = np.zeros((len(rows), width, told.shape[2]), dtype=np.float32)
+            inputs["edges"][:, : rows.shape[1]] = told[start : start + CHUNK]
         outputs.append(graph.run(None, inputs)[0])
     return np.concatenate(outputs)
 

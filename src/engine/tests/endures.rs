@@ -88,13 +88,14 @@ pub(super) fn check_fresh(engine: &mut Engine) {
         assert_eq!(found, brute_force(engine, node), "neighbourhood of {node}");
     }
     let kept = engine.faces.enhanced.clone();
-    encode(&Mean, &engine.graph, &mut engine.faces, &nodes).unwrap();
+    let model = engine.model.clone();
+    encode(model.as_ref(), &engine.graph, &mut engine.faces, &nodes).unwrap();
     for &node in &nodes {
         assert_eq!(kept.row(node), engine.faces.enhanced(node), "g of {node}");
     }
     let mut expected = super::super::cluster::Linkages::new(engine_merging(engine));
     expected.grow(engine.faces.slots());
-    for scored in link(&Mean, &engine.graph, &engine.faces, &nodes).unwrap() {
+    for scored in link(model.as_ref(), &engine.graph, &engine.faces, &nodes).unwrap() {
         expected.replace(&scored);
     }
     for &node in &nodes {
@@ -116,6 +117,7 @@ proptest! {
 
     #[test]
     fn it_endures_everything_at_once(
+        model in model(),
         rule in rule(),
         turns in turns(),
         max_component in prop_oneof![Just(1usize), 1usize..12, Just(1000)],
@@ -126,7 +128,7 @@ proptest! {
         settings.clusters.max_component = max_component;
         settings.clusters.merging.threshold_off = factor * settings.clusters.merging.threshold;
         settings.retention.max_faces = max_faces;
-        let mut engine = Engine::new(&settings, Arc::new(Mean));
+        let mut engine = Engine::new(&settings, Arc::new(model));
         let (mut reader, mut kept, mut words) = (Reader::default(), Kept::default(), Words::default());
         let mut snapshots = Vec::new();
         for Turn { requests, refresh_budget, idle, cuts, restarts } in turns {
@@ -135,7 +137,7 @@ proptest! {
             }
             if let Some(age) = restarts {
                 let restored = kept.restored_from(snapshots.iter().rev().nth(age));
-                engine = Engine::restore(&settings, Arc::new(Mean), restored).unwrap();
+                engine = Engine::restore(&settings, Arc::new(model), restored).unwrap();
                 reader.agrees_with(&engine);
                 if engine.is_settled() {
                     prop_assert_eq!(partition(&engine), pure(&engine, &settings, &words));
@@ -173,7 +175,7 @@ fn a_large_cluster_that_came_apart_before_a_restart_is_extended_from_both_ends()
     let on = |number: usize, angle: f32| face(number, &[angle.cos(), angle.sin(), 0.0, 0.0]);
     let person = |first: usize, angle: f32| (0..30).map(move |i| on(first + i, angle + 0.001 * i as f32));
     let (mut engine, mut kept, mut reader) =
-        (Engine::new(&settings, Arc::new(Mean)), Kept::default(), Reader::default());
+        (Engine::new(&settings, Arc::new(PLAIN)), Kept::default(), Reader::default());
     let mut hear = |engine: &Engine, changes: Changes| {
         kept.keep(&changes);
         changes.events.iter().for_each(|event| reader.read(event));
@@ -187,7 +189,7 @@ fn a_large_cluster_that_came_apart_before_a_restart_is_extended_from_both_ends()
     let changes = apply(&mut engine, vec![Request::Release { a: id(0), b: id(30) }], 0);
     let restored = hear(&engine, changes);
     assert_eq!(engine.clusters().book().living(), 1);
-    let mut engine = Engine::restore(&settings, Arc::new(Mean), restored).unwrap();
+    let mut engine = Engine::restore(&settings, Arc::new(PLAIN), restored).unwrap();
     let changes = apply_faces(&mut engine, &[on(70, 0.0305), on(71, 1.5305)], 0);
     hear(&engine, changes);
     settle(&mut engine);
@@ -215,7 +217,7 @@ fn the_age_of_the_queue_is_not_that_of_the_epoch_after_a_restart() {
     let requests = vec![Request::Face(face(1, &[1.0, 0.0, 0.0, 0.0]))];
     let now = Timestamp(1_700_000_000_000);
     kept.keep(&engine.apply(Batch { requests, now, ..Batch::default() }, &mut ()).unwrap());
-    let again = Engine::restore(&settings(SINGLE), Arc::new(Mean), kept.restored()).unwrap();
+    let again = Engine::restore(&settings(SINGLE), Arc::new(PLAIN), kept.restored()).unwrap();
     assert_eq!(again.stale_since(), Some(now));
 }
 
@@ -224,7 +226,7 @@ fn a_graph_is_built_to_its_end_without_a_newcomer() {
     use crate::engine::index::HnswParameters;
     let parameters = HnswParameters { connections: 4, ef_construction: 16, ef_search: 16, few: 100 };
     let settings = EngineSettings { index: IndexKind::Hnsw(parameters), ..settings(SINGLE) };
-    let mut engine = Engine::new(&settings, Arc::new(Mean));
+    let mut engine = Engine::new(&settings, Arc::new(PLAIN));
     let faces: Vec<Face> = (0..1000).map(|n| face(n, &[1.0, n as f32, (n % 7) as f32, (n % 11) as f32])).collect();
     apply_faces(&mut engine, &faces, 0);
     settle(&mut engine);

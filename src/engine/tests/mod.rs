@@ -19,18 +19,29 @@ use super::retention::Retention;
 use super::{Engine, EngineSettings};
 use crate::face::{Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
 use crate::model::artefact::{Merging, Rule};
-use crate::model::{FaceTransformer, ModelError, Neighbourhoods, Shape};
+use crate::model::{EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
 
 const SHAPE: Shape = Shape { dimension: 4, hop1: 5, hop2: 2 };
 const SINGLE: Rule = Rule::Single;
 const EVIDENCE: Rule = Rule::Evidence { per_face: 2, cap: 6 };
 
-/// g is the mean of a face and its neighbours; a linkage is the cosine of two g, at least 0.
-struct Mean;
+/// g is the mean of a face and its neighbours; a linkage is the cosine of two g, at least 0, and where there are edge
+/// features half of it is their mean.
+#[derive(Debug, Clone, Copy)]
+struct Mean {
+    edges: &'static [EdgeFeature],
+}
+
+const PLAIN: Mean = Mean { edges: &[] };
+const STRUCTURAL: Mean = Mean { edges: &EdgeFeature::ALL };
 
 impl FaceTransformer for Mean {
     fn shape(&self) -> Shape {
         SHAPE
+    }
+
+    fn edges(&self) -> &[EdgeFeature] {
+        self.edges
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
@@ -54,7 +65,14 @@ impl FaceTransformer for Mean {
         };
         let linkage = |(place, &there): (usize, &bool)| {
             let face = &rows.faces[place / SHAPE.hop1 * width..][..width];
-            if there { cosine(face, &rows.neighbours[place * width..][..width]).max(0.0) } else { 0.0 }
+            let alike = if there { cosine(face, &rows.neighbours[place * width..][..width]).max(0.0) } else { 0.0 };
+            match self.edges.len() {
+                0 => alike,
+                count => {
+                    let mean = rows.edges[place * count..][..count].iter().sum::<f32>() / count as f32;
+                    (alike / 2.0 + mean).clamp(0.0, 1.0)
+                }
+            }
         };
         Ok(rows.mask.iter().enumerate().map(linkage).collect())
     }
@@ -74,7 +92,7 @@ fn settings(rule: Rule) -> EngineSettings {
 }
 
 fn engine(rule: Rule) -> Engine {
-    Engine::new(&settings(rule), Arc::new(Mean))
+    Engine::new(&settings(rule), Arc::new(PLAIN))
 }
 
 fn id(number: usize) -> FaceId {
@@ -165,6 +183,10 @@ fn stream() -> impl Strategy<Value = Vec<(Vec<Request>, usize)>> {
     prop::collection::vec((prop::collection::vec(request(), 0..12), 0..6usize), 1..12)
 }
 
+fn model() -> impl Strategy<Value = Mean> {
+    prop_oneof![Just(PLAIN), Just(STRUCTURAL)]
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     prop_oneof![Just(SINGLE), Just(EVIDENCE)]
 }
@@ -209,7 +231,7 @@ fn the_budget_bounds_who_is_scored_again_and_the_most_changed_come_first() {
 fn retention_lets_the_oldest_go_first() {
     let keep = |max_age, max_faces| {
         let retention = Retention { max_age, max_faces };
-        Engine::new(&EngineSettings { retention, ..settings(SINGLE) }, Arc::new(Mean))
+        Engine::new(&EngineSettings { retention, ..settings(SINGLE) }, Arc::new(PLAIN))
     };
     let at = |number: usize, time: i64| Face {
         captured_at: Some(Timestamp(time)),

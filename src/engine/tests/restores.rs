@@ -117,8 +117,8 @@ enum Moment {
 }
 
 impl Stopped {
-    fn new(settings: EngineSettings) -> Stopped {
-        let engine = Engine::new(&settings, Arc::new(Mean));
+    fn new(settings: EngineSettings, model: Mean) -> Stopped {
+        let engine = Engine::new(&settings, Arc::new(model));
         Stopped { settings, engine, kept: Kept::default(), cuts: Vec::new() }
     }
 
@@ -129,7 +129,7 @@ impl Stopped {
             Moment::Restarts { age } => {
                 let cut = self.cuts.iter().rev().nth(age);
                 let restored = self.kept.restored_from(cut);
-                self.engine = Engine::restore(&self.settings, Arc::new(Mean), restored).unwrap();
+                self.engine = Engine::restore(&self.settings, self.engine.model.clone(), restored).unwrap();
             }
         }
     }
@@ -154,14 +154,15 @@ proptest! {
 
     #[test]
     fn a_restored_engine_settles_where_the_other_does(
+        model in model(),
         rule in rule(),
         stream in stream(),
         moments in prop::collection::vec(moment(), 12),
         settles in prop::collection::vec(prop::bool::weighted(0.2), 12),
     ) {
         let settings = settings(rule);
-        let mut whole = Engine::new(&settings, Arc::new(Mean));
-        let mut stopped = Stopped::new(settings.clone());
+        let mut whole = Engine::new(&settings, Arc::new(model));
+        let mut stopped = Stopped::new(settings.clone(), model);
         for ((requests, budget), (moment, settles)) in stream.into_iter().zip(moments.into_iter().zip(settles)) {
             let before = partition(&stopped.engine);
             stopped.take(moment);
@@ -177,7 +178,7 @@ proptest! {
         settle(&mut whole);
         stopped.settle();
         prop_assert_eq!(partition(&stopped.engine), partition(&whole));
-        let last = Engine::restore(&settings, Arc::new(Mean), stopped.kept.restored()).unwrap();
+        let last = Engine::restore(&settings, Arc::new(model), stopped.kept.restored()).unwrap();
         prop_assert_eq!(partition(&last), partition(&whole));
         let told: Vec<_> = settle(&mut { last }).into_iter().flat_map(|changes| changes.events).collect();
         prop_assert!(told.is_empty(), "a settled state has nothing to tell after a restart: {:?}", told);
@@ -185,9 +186,9 @@ proptest! {
 
     /// Wherever it is cut, an engine that goes on from that has nothing to find out anew.
     #[test]
-    fn a_snapshot_of_now_is_the_engine(rule in rule(), stream in stream(), settles in any::<bool>()) {
+    fn a_snapshot_of_now_is_the_engine(model in model(), rule in rule(), stream in stream(), settles in any::<bool>()) {
         let settings = settings(rule);
-        let mut stopped = Stopped::new(settings.clone());
+        let mut stopped = Stopped::new(settings.clone(), model);
         for (requests, budget) in stream {
             stopped.kept.keep(&apply(&mut stopped.engine, requests, budget));
         }
@@ -196,7 +197,7 @@ proptest! {
         }
         let cut = stopped.kept.cut(&stopped.engine);
         let restored = stopped.kept.restored_from(Some(&cut));
-        let again = Engine::restore(&settings, Arc::new(Mean), restored).unwrap();
+        let again = Engine::restore(&settings, Arc::new(model), restored).unwrap();
         let twice = stopped.kept.cut(&again);
         // The table of faces ends with the last face, however large it once was.
         let mut expected = cut.snapshot.clone();
@@ -215,7 +216,7 @@ proptest! {
     #[test]
     fn who_was_not_touched_since_a_snapshot_is_not_stale(rule in rule(), stream in stream(), last in request()) {
         let settings = settings(rule);
-        let mut stopped = Stopped::new(settings.clone());
+        let mut stopped = Stopped::new(settings.clone(), PLAIN);
         for (requests, budget) in stream {
             stopped.kept.keep(&apply(&mut stopped.engine, requests, budget));
         }
@@ -225,7 +226,7 @@ proptest! {
         stopped.kept.keep(&changes);
         let stale: BTreeSet<NodeId> = stopped.engine.cut().stale.iter().map(|stale| stale.node).collect();
         let restored = stopped.kept.restored_from(Some(&cut));
-        let again = Engine::restore(&settings, Arc::new(Mean), restored).unwrap();
+        let again = Engine::restore(&settings, Arc::new(PLAIN), restored).unwrap();
         let scored: BTreeSet<NodeId> = changes.linkages.iter().map(|scored| scored.node).collect();
         for Stale { node, .. } in again.cut().stale {
             prop_assert!(stale.contains(&node) || scored.contains(&node), "{} is stale for no reason", node);
@@ -241,7 +242,7 @@ fn on(number: usize) -> Face {
 
 /// A settled fan of ten, and a snapshot of it.
 fn settled_fan(settings: EngineSettings) -> Stopped {
-    let mut stopped = Stopped::new(settings);
+    let mut stopped = Stopped::new(settings, PLAIN);
     let faces: Vec<Face> = (0..20).step_by(2).map(on).collect();
     stopped.kept.keep(&apply_faces(&mut stopped.engine, &faces, 0));
     stopped.settle();
