@@ -62,3 +62,70 @@ def test_validation_is_held_out_of_the_training_half(people: Faces) -> None:
     train, held_out = data.hold_out(people, 0.2, 0)
     assert not set(train.identities) & set(held_out.identities)
     assert len(np.unique(held_out.identities)) == 20
+
+
+def test_npy_is_read_as_bin_is(people: Faces, tmp_path: Path) -> None:
+    data.write(people, tmp_path / "p")
+    np.save(tmp_path / "p.npy", people.features.astype(np.float64))
+    back = data.read(tmp_path / "p.npy", tmp_path / "p.meta", 16)
+    np.testing.assert_allclose(back.features, people.features, atol=1e-6)
+    with pytest.raises(SystemExit, match=r"p\.npy has rows of 16, not of 8"):
+        data.read(tmp_path / "p.npy", tmp_path / "p.meta", 8)
+
+
+def test_what_is_wrong_is_said_with_file_and_row(people: Faces, tmp_path: Path) -> None:
+    features, labels = tmp_path / "p.bin", tmp_path / "p.meta"
+
+    def refused(said: str) -> None:
+        with pytest.raises(SystemExit, match=said):
+            data.read(features, labels, 16)
+
+    refused(r"p\.meta: No such file")
+    data.write(people, tmp_path / "p")
+    labels.write_text("1\n" * 399)
+    refused(r"p\.bin has 400 rows of 16, but .*p\.meta has 399 labels")
+    labels.write_text("1\n" * 400)
+    refused(r"p\.meta: every row has the label 1")
+    labels.write_text("1\n2\nthree\n4\n")
+    refused(r"p\.meta: row 2 is 'three'")
+    data.write(people, tmp_path / "p")
+    spoilt = people.features.copy()
+    spoilt[7, 3] = np.nan
+    spoilt.tofile(features)
+    refused(r"p\.bin: row 7 has a value that is not a finite number$")
+    spoilt[9, 0] = np.inf
+    spoilt.tofile(features)
+    refused(r"row 7 .* as have 1 more")
+    (tmp_path / "x.npy").write_text("no")
+    features = tmp_path / "x.npy"
+    refused(r"x\.npy is not an \.npy of numbers")
+
+
+def test_neighbours_of_learn_to_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "knn.npz"
+    rows = [[0, 1, 2], [1, 0, 2], [0, 1, 2]]  # the last is found behind others as near
+    distances = [[0, 0.1, 0.2], [0, 0.1, 0.3], [0, 0, 0]]
+    table = np.array([rows, distances], dtype=np.float32).transpose(1, 0, 2)
+    np.savez_compressed(file, data=table)
+    found, cosines = data.read_neighbours(file, 3)
+    assert found.tolist() == [[1, 2], [0, 2], [0, 1]]
+    np.testing.assert_allclose(cosines, [[0.9, 0.8], [0.9, 0.7], [1, 1]])
+
+
+def test_neighbours_of_another_layout_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "knn.npz"
+
+    def refused(said: str, **arrays: np.ndarray) -> None:
+        np.savez(file, **arrays)
+        with pytest.raises(SystemExit, match=said):
+            data.read_neighbours(file, 3)
+
+    refused("array called data", other=np.zeros((3, 2, 4)))
+    refused(r"of shape \(3, 4\)", data=np.zeros((3, 4)))
+    refused("of 5 faces, but there are 3", data=np.zeros((5, 2, 4)))
+    bad = np.zeros((3, 2, 4))
+    bad[1, 0, 2] = 3
+    refused(r"knn\.npz: row 1 names", data=bad)
+    file.write_text("no")
+    with pytest.raises(SystemExit, match=r"is not an \.npz"):
+        data.read_neighbours(file, 3)

@@ -1,12 +1,15 @@
 """Labelled faces on disk, and the split of their identities.
 
-Features are learn-to-cluster's `.bin` (headless little-endian f32, row-major), labels its `.meta` (one integer a line).
+Features are `.npy` or learn-to-cluster's `.bin` (headless little-endian f32, row-major), labels its `.meta` (one
+integer a line), neighbours its `.npz`. What is wrong with a file is said with its name and the row, the first being 0.
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +42,104 @@ class Faces:
 
 
 def read(features: Path, labels: Path, dimension: int) -> Faces:
-    identities = np.array(labels.read_text().split(), dtype=np.int64)
-    values = np.fromfile(features, dtype="<f4")
-    if values.size != len(identities) * dimension:
+    identities = read_labels(labels)
+    values = read_features(features, dimension)
+    if len(values) != len(identities):
         raise SystemExit(
-            f"{features.name} holds {values.size} numbers, but {len(identities)} labels of {dimension} need "
-            f"{len(identities) * dimension}: check --dimension and --labels"
+            f"{features} has {len(values)} rows of {dimension}, but {labels} has {len(identities)} labels: "
+            "check --dimension and --labels"
         )
-    return Faces(normalise(values.reshape(-1, dimension)), identities)
+    if len(identities) and (identities == identities[0]).all():
+        raise SystemExit(f"{labels}: every row has the label {identities[0]}; there must be two identities at least")
+    return Faces(normalise(values), identities)
+
+
+def read_features(file: Path, dimension: int) -> Floats:
+    """Rows as they are in the file."""
+    if file.suffix == ".npy":
+        try:
+            values = np.load(opened(file), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise SystemExit(f"{file} is not an .npy of numbers: {error}") from None
+        if values.ndim != 2 or values.dtype.kind not in "fiu":
+            raise SystemExit(f"{file} holds {values.dtype} of shape {values.shape}, not numbers of [faces, dimension]")
+        if values.shape[1] != dimension:
+            raise SystemExit(f"{file} has rows of {values.shape[1]}, not of {dimension}: check --dimension")
+    else:
+        values = np.fromfile(opened(file), dtype="<f4")
+        if values.size % dimension or file.stat().st_size % 4:
+            raise SystemExit(
+                f"{file} holds {file.stat().st_size} bytes, not rows of {dimension} f32: check --dimension"
+            )
+        values = values.reshape(-1, dimension)
+    with np.errstate(over="ignore"):  # f64 beyond f32 becomes infinite, and is said
+        values = values.astype(np.float32)
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        more = f", as have {bad.sum() - 1} more" if bad.sum() > 1 else ""
+        raise SystemExit(f"{file}: row {bad.argmax()} has a value that is not a finite number{more}")
+    return values
+
+
+def read_labels(file: Path) -> Integers:
+    lines = opened(file).read().decode(errors="replace").rstrip().splitlines()
+    try:
+        return np.array(lines, dtype=np.int64)
+    except (ValueError, OverflowError):
+        for row, line in enumerate(lines):
+            if not whole(line):
+                raise SystemExit(f"{file}: row {row} is {line.strip()[:40]!r}, not a whole number of 64 bits") from None
+        raise
+
+
+def whole(text: str) -> bool:
+    try:
+        return -(1 << 63) <= int(text) < 1 << 63
+    except ValueError:
+        return False
+
+
+def read_neighbours(file: Path, faces: int) -> tuple[Integers, Floats]:
+    """learn-to-cluster's neighbours, nearest first: rows `[N, k]` and cosines `[N, k]` of other faces.
+
+    The file has `data [N, 2, k]`, row numbers and 1 - cosine, the face itself among them; it is left out here. Where it
+    is missing, as it may be among equal faces, the last one is.
+    """
+    try:
+        with np.load(opened(file), allow_pickle=False) as archive:
+            data = archive["data"]
+    except (ValueError, BadZipFile, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise SystemExit(f"{file} is not an .npz with an array called data: {error}") from None
+    if data.ndim != 3 or data.shape[1] != 2 or data.dtype.kind not in "fiu":
+        raise SystemExit(f"{file}: data is {data.dtype} of shape {data.shape}, not numbers of [faces, 2, neighbours]")
+    if len(data) != faces:
+        raise SystemExit(f"{file} has the neighbours of {len(data)} faces, but there are {faces}")
+    rows, distances = data[:, 0], data[:, 1]
+    wrong = ~((rows >= 0) & (rows < faces) & (rows == np.floor(rows)) & np.isfinite(distances)).all(axis=1)
+    if wrong.any():
+        raise SystemExit(
+            f"{file}: row {wrong.argmax()} names a face that is not there, or a distance that is no number"
+        )
+    own = rows == np.arange(faces)[:, None]
+    own[~own.any(axis=1), -1] = True
+    first = np.arange(data.shape[2]) == own.argmax(axis=1)[:, None]
+    kept = (faces, data.shape[2] - 1)
+    return rows[~first].reshape(kept).astype(np.int64), (1 - distances[~first]).reshape(kept).astype(np.float32)
+
+
+def opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise SystemExit(f"{file}: {error.strerror}") from None
+
+
+def enough(faces: Faces, neighbours: int, where: str) -> None:
+    """Refuses faces that nothing can be learnt or said of."""
+    if (identities := len(np.unique(faces.identities))) < 2:
+        raise SystemExit(f"{where} has {identities} identity; two at least are needed")
+    if len(faces) <= neighbours:
+        raise SystemExit(f"{where} has {len(faces)} faces; {neighbours} neighbours need {neighbours + 1} at least")
 
 
 def write(faces: Faces, stem: Path) -> None:
