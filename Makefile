@@ -15,7 +15,7 @@ KILLS ?= 500
 # How long `make fuzz` takes over each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help demo test torture fuzz build runtime load-test soak real-model demo-model fixtures clean
+.PHONY: help demo test torture fuzz build runtime load-test soak real-model compare demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
@@ -25,6 +25,7 @@ help:
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
+	@echo "make compare      other clustering methods and the model's stages on those faces, as a table (half an hour; needs torch)"
 	@echo "make demo-model   train the shipped model again"
 
 demo: build
@@ -66,6 +67,11 @@ target/real/model/model.toml: $(wildcard models/train/src/facetd_train/*.py) mod
 	scripts/setup system test
 	models/train/run split --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --dimension 128 --out target/real
 	models/train/run fit --preset real --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --out target/real/model
+
+# Each method's parameters are chosen on validation identities; target/compare/comparison.md and .svg.
+compare: target/real/model/model.toml
+	models/train/run compare --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --dimension 128 \
+		--model target/real/model --out target/compare
 
 demo-model: build
 	target/release/facetd synth --faces 30000 --dimension 128 --seed 1 --out target/synthetic

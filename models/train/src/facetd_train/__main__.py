@@ -1,4 +1,4 @@
-"""Command line: `fit`, `export`, `split`, `evaluate`, `fixtures`."""
+"""Command line: `fit`, `export`, `split`, `evaluate`, `compare`, `fixtures`."""
 
 import argparse
 import time
@@ -9,6 +9,7 @@ import torch
 
 from facetd_train import artefact, data, fixtures, pipeline
 from facetd_train.artefact import Artefact
+from facetd_train.compare import command as compare
 from facetd_train.export import export
 from facetd_train.fitting import fit
 from facetd_train.merging import Merging, Rule
@@ -60,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
     made = command("evaluate", run_evaluate, "Score an artefact on labelled faces.")
     labelled(made)
     made.add_argument("--model", type=Path, required=True, help="folder of the artefact")
+
+    made = command("compare", compare.run, "The table of other methods and the model's stages, tuned alike.")
+    labelled(made)
+    compare.options(made)
 
     made = command("fixtures", run_fixtures, "Write the tiny model and the recorded cases the Rust tests use.")
     made.add_argument("--out", type=Path, required=True)

@@ -1,0 +1,1 @@
+"""The comparison table: what other methods, and the Face Transformer in its stages, make of the same faces."""
