@@ -84,7 +84,10 @@ def enter(method: Method, choosing: Judged, test: Judged, limits: Limits, flatte
         return row(chosen=chosen)
     flattering = None
     if flatter and len(method.settings) > 1:
-        flattering = best(attempt(method, test.collection, method.settings, limits), test)
+        tried = attempt(method, test.collection, method.settings, limits)
+        flattering = best(tried, test)
+        if tried.ended:
+            notes.append(f"best on test among {len(tried.tries)}: {tried.ended}")
     once = ran.tries[0]
     return row(scores=test.score(once.labels), seconds=once.seconds, chosen=chosen, flattering=flattering)
 
