@@ -63,7 +63,10 @@ def infomap(collection: Collection, setting: Setting) -> Integers:
     rows, cosines = collection.nearest
     near = cosines > float(setting["cosine"])
     face = np.repeat(np.arange(len(collection)), near.sum(axis=1))
-    mapped = Infomap(f"--two-level --silent --seed {SEED}" + (" --directed" if setting["links"] == "directed" else ""))
+    options = ["--silent", f"--seed {SEED}"]
+    options += ["--two-level"] if setting["levels"] == "two" else []
+    options += ["--directed"] if setting["links"] == "directed" else []
+    mapped = Infomap(" ".join(options))
     links = zip(face.tolist(), rows[near].tolist(), cosines[near].tolist(), strict=True)
     mapped.add_links(list(links))
     labels = -1 - np.arange(len(collection))  # whoever has no link is alone
@@ -105,9 +108,9 @@ METHODS = [
         "Infomap",
         with_neighbours,
         infomap,
-        grid(links=["undirected", "directed"], cosine=[0.0, *steps(0.3, 0.8, 0.025)]),
+        grid(levels=["any", "two"], links=["undirected", "directed"], cosine=[*steps(0.4, 0.75, 0.025), 0.0]),
         package="infomap",
-        note="two levels, cosines as weights",
+        note="cosines as weights",
     ),
     Method(
         "FINCH",
