@@ -9,6 +9,8 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use common::chance::Chance;
 use common::faces::light_python;
@@ -19,27 +21,37 @@ use facetd::daemon::LoadedModel;
 use facetd::engine::changes::{Constraint, ConstraintKind, Outcome, Request};
 use facetd::engine::event::{Cause, Event, EventType};
 use facetd::face::{Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
-use facetd::model::Device;
 use facetd::model::artefact::{Merging, Rule};
+use facetd::model::onnx::RunOptions;
+use facetd::model::{Artefact, Device, OnnxModel, Runtime};
 use facetd::source::Intake;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Streams, half of them under each rule. CASES in the environment asks for more, FIRST for others.
+/// The paper's form of LP, and one that reads every edge feature.
+const MODELS: [&str; 2] = ["model", "model-edges"];
+/// Streams with each model, half of them under each rule. CASES in the environment asks for more, FIRST for others.
 const CASES: u64 = 120;
 const DIMENSION: usize = 16;
 
 #[test]
 fn a_settled_stream_is_the_batch() {
+    let runtime = Runtime::load(None).unwrap();
+    for name in MODELS {
+        println!("{name}:");
+        streams_settle_like_the_batch(&project().join("tests/fixtures").join(name), &runtime);
+    }
+}
+
+fn streams_settle_like_the_batch(folder: &Path, runtime: &Runtime) {
     let number = |name, or| std::env::var(name).map_or(or, |text: String| text.parse().expect("a number"));
     let (first, cases) = (number("FIRST", 1), number("CASES", CASES));
-    let mut config = Config::parse("", std::iter::empty()).unwrap().model;
-    config.dir = project().join("tests/fixtures/model");
-    config.device = Device::Cpu;
-    config.threads = 1;
-    let model = LoadedModel::load(&config).unwrap();
+    let artefact = Artefact::open(folder).unwrap();
+    let options = RunOptions { device: Device::Cpu, threads: 1 };
+    let model = Arc::new(OnnxModel::load(runtime, &artefact, options).unwrap());
+    let model = LoadedModel { artefact, model };
     let settled: Vec<Settled> = (first..first + cases).map(|seed| Stream::new(seed, &model).run()).collect();
-    let answers = ask_the_oracle(&settled);
+    let answers = ask_the_oracle(folder, &settled);
 
     let mut told = Told::default();
     let mut wrong = Vec::new();
@@ -89,7 +101,7 @@ struct Settled {
     expired: usize,
 }
 
-fn ask_the_oracle(settled: &[Settled]) -> Vec<Vec<usize>> {
+fn ask_the_oracle(model: &Path, settled: &[Settled]) -> Vec<Vec<usize>> {
     #[derive(Deserialize)]
     struct Answer {
         labels: Vec<usize>,
@@ -100,7 +112,7 @@ fn ask_the_oracle(settled: &[Settled]) -> Vec<Vec<usize>> {
     std::fs::write(&cases, lines.join("\n")).unwrap();
     let mut oracle = light_python();
     oracle.arg(project().join("tests/python/oracle.py")).arg("--cases").arg(&cases);
-    oracle.arg("--model").arg(project().join("tests/fixtures/model")).arg("--answers").arg(&answers);
+    oracle.arg("--model").arg(model).arg("--answers").arg(&answers);
     output_of(&mut oracle);
     let text = std::fs::read_to_string(&answers).unwrap();
     let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,18 +1,21 @@
-"""A tiny model with recorded PyTorch inputs and outputs, for the Rust side to run its own sessions against."""
+"""Tiny models for the Rust tests: of the paper's form, with recorded PyTorch inputs and outputs to run its own sessions
+against, and of facetd's, whose LP reads every edge feature."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from facetd_train import artefact
+from facetd_train import artefact, edges
 from facetd_train.export import export
 from facetd_train.merging import Merging, Rule
-from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.model import FACETD, Architecture, FaceTransformer
 from facetd_train.scores import Scores
 
 TINY = Architecture(dimension=16, hop1=6, hop2=3, depth=2, heads=2, head_dimension=8, dropout=0.0)
+TINY_WITH_EDGES = replace(TINY, kind=FACETD, edges=edges.NAMES)
 SEED = 7
 # Of 10 to 200 random faces, or of tight groups of them, this makes neither one cluster nor only singletons.
 MERGING = Merging(Rule("evidence", per_face=2, cap=6), threshold=0.2, threshold_off=0.15)
@@ -21,14 +24,21 @@ CASES = (("one", 1, False), ("one_short", 1, True), ("batch", 64, False), ("batc
 
 
 def write(folder: Path) -> None:
+    model = write_artefact(folder, TINY)
+    cases = [record(model, name, batch, short) for name, batch, short in CASES]
+    (folder / "cases.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+    write_artefact(folder.with_name(f"{folder.name}-edges"), TINY_WITH_EDGES)
+
+
+def write_artefact(folder: Path, architecture: Architecture) -> FaceTransformer:
     torch.manual_seed(SEED)
-    model = FaceTransformer(TINY).eval()
+    model = FaceTransformer(architecture).eval()
     disturb(model)
     export(model, folder)
     artefact.describe(
         folder,
-        name="fixture-16",
-        architecture=TINY,
+        name="fixture-16-edges" if architecture.edges else "fixture-16",
+        architecture=architecture,
         merging=MERGING,
         scores=Scores(0, 0, 0, 0, 0),
         neighbour_similarity=dict.fromkeys(("q01", "q10", "q50", "q90", "q99"), 0.0),
@@ -38,8 +48,7 @@ def write(folder: Path) -> None:
         seed=SEED,
         epochs=0,
     )
-    cases = [record(model, name, batch, short) for name, batch, short in CASES]
-    (folder / "cases.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+    return model
 
 
 def disturb(model: FaceTransformer) -> None:
