@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use facetd::daemon::pipeline::now;
+use facetd::daemon::clock::now;
 use facetd::store::{Commit, FaceKey};
 
 use super::stopped::{Stopped, Target};

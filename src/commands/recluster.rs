@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use facetd::daemon::LoadedModel;
-use facetd::daemon::pipeline::now;
+use facetd::daemon::clock::now;
 use facetd::daemon::recluster::{self, Reclustered};
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use facetd::codec::Decoder;
-use facetd::daemon::pipeline::now;
+use facetd::daemon::clock::now;
 use facetd::face::Timestamp;
 use facetd::model::Artefact;
 use facetd::redrive::{Counts, Found, Progress, Redrive, Wanted, Watcher};

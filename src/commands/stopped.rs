@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use facetd::config::Config;
 use facetd::daemon::LoadedModel;
-use facetd::daemon::pipeline::now;
+use facetd::daemon::clock::now;
 use facetd::daemon::shard::{Shard, ShardSettings};
 use facetd::engine::changes::{Outcome, Request};
 use facetd::face::{ClusterId, CollectionName, FaceId, Timestamp};

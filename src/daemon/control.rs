@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::pipeline::now;
+use super::clock::now;
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use crate::store::backup::{Cut, Progress};

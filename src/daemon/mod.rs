@@ -6,6 +6,7 @@
 //! Three threads, a listener and a control socket ([`control`]), one signal to stop. A thread that ends, well or not, stops the
 //! others; the first error is what the daemon ends with.
 
+pub mod clock;
 pub mod control;
 mod gauges;
 pub mod incarnation;
@@ -144,7 +145,7 @@ impl Daemon {
         let settings = ShardSettings::new(config, &artefact);
         let mut shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
         if incarnation == Incarnation::NewIfNeeded {
-            incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, pipeline::now())?;
+            incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, clock::now())?;
         }
         let lag = Arc::new(Lag::new(metrics.source_lag_records.clone()));
         let decoder = Decoder {

@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::clock::now;
 use super::control::CutAsked;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
-use crate::face::Timestamp;
-use crate::failpoint;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Receiver};
@@ -125,11 +124,4 @@ enum Gathered {
     Batch(Vec<Intake>),
     Nothing,
     End,
-}
-
-/// What the clock says: the engine has none.
-pub fn now() -> Timestamp {
-    // A clock before 1970 is as good as any other wrong one.
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since_epoch.as_millis() as i64 + failpoint::shift("pipeline::clock"))
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::pipeline;
+use super::clock;
 use crate::engine::Engine;
 use crate::engine::changes::Changes;
 use crate::face::CollectionName;
@@ -195,7 +195,7 @@ impl SnapshotCutter {
                 let seconds = since.elapsed().as_secs_f64();
                 self.newest.insert(name.collection.clone(), name.sequence);
                 self.metrics.snapshot_seconds.observe(seconds);
-                self.metrics.snapshot_last_success.set(pipeline::now().0 as f64 / 1000.0);
+                self.metrics.snapshot_last_success.set(clock::now().0 as f64 / 1000.0);
                 self.metrics.snapshot_bytes.set(all as i64);
                 tracing::debug!(collection = %name.collection, commit = name.sequence, bytes, seconds, "snapshot written");
             }

@@ -74,7 +74,7 @@ impl Edges {
         for (place, candidate) in neighbourhood.iter().enumerate() {
             let around = graph.neighbourhood(candidate.node);
             let from = match self.reads_candidates {
-                true => self.from_the_candidate(node, place, candidate, around),
+                true => self.ask_the_candidate(node, place, candidate, around),
                 false => FromTheCandidate::default(),
             };
             let value = |feature: &EdgeFeature| match feature {
@@ -96,7 +96,7 @@ impl Edges {
         (place as f32).ln_1p() / (self.hop1 as f32).ln_1p()
     }
 
-    fn from_the_candidate(
+    fn ask_the_candidate(
         &self,
         node: NodeId,
         place: usize,

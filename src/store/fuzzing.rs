@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::backup::{BackedUp, Manifest, parse_manifest};
 use super::committed::{self, SLOT_BYTES};
-use super::records::{CollectionRecord, Format, Identity, LinkagesRecord};
+use super::records::{CollectionRecord, Format, Identity, LinkagesRecord, OLDEST};
 use super::snapshots::{self, SnapshotName, Snapshots};
 use super::vectors::{self, HEADER_BYTES, VectorFile};
 use super::{Claim, Entry, FORMAT, Forgotten, Model, Published, StateTopic, keys, upgrade};
@@ -18,7 +18,7 @@ use crate::engine::changes::{Constraint, ConstraintKind, Counters, FaceRecord, K
 use crate::engine::event::{Cause, Change, Cluster, Event};
 use crate::engine::graph::{Graph, Lists};
 use crate::engine::refresh::{Stale, Staleness};
-use crate::engine::snapshot::{AsComputed, Snapshot};
+use crate::engine::snapshot::{AsComputed, Reach, Snapshot};
 use crate::face::{
     Arrival, ClusterId, CollectionName, Embedding, FaceId, NodeId, Offset, OutputPartition, Partition, Place, Position,
     RecordHash, Timestamp,
@@ -82,7 +82,7 @@ pub(crate) fn snapshot(bytes: &[u8]) {
         // All that an engine does with it before it looks at faces of its own.
         let slots = read.slots();
         read.resize(slots + 1);
-        read.retain(|node, _| node.0 % 3 != 1);
+        read.retain(Reach::Onlookers, |node, _| node.0 % 3 != 1);
         let graph = Graph::restore(read.shape, &read.lists);
         let nodes: Vec<NodeId> = (0..=slots as u32).map(NodeId).collect();
         assert!(nodes.iter().all(|&node| graph.neighbour_of(node).count() <= slots), "more neighbours than nodes");
@@ -300,7 +300,7 @@ pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
         seed(10, postcard::to_stdvec(&Timestamp(i64::MIN))),
         seed(11, postcard::to_stdvec(&u64::MAX)),
         seed(12, postcard::to_stdvec(&NodeId(9))),
-        seed(13, postcard::to_stdvec(&Identity { format: Format(upgrade::OLDEST), ..identity })),
+        seed(13, postcard::to_stdvec(&Identity { format: Format(OLDEST), ..identity })),
         seed(14, postcard::to_stdvec(&linkages)),
         seed(15, postcard::to_stdvec(&Offset(41))),
     ]

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::suppressed::SuppressionKey;
-use super::upgrade::OLDEST;
 use super::{FORMAT, Model, StoreError};
 use crate::engine::changes::{Counters, KeptLinkage};
 use crate::model::artefact::LARGEST_DIMENSION;
+
+/// The oldest format that is read: what is older than today's is upgraded.
+pub const OLDEST: u32 = 2;
 
 /// The format a state is written in: how every identity of every format begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,9 +22,6 @@ use super::{FORMAT, Model, StoreError};
 use crate::engine::changes::KeptLinkage;
 use crate::face::{Offset, Position};
 
-/// The oldest format that is upgraded.
-pub const OLDEST: u32 = 2;
-
 /// Opens the sled of `directory`, in today's format, and says whose it is; nobody's, when it is new.
 /// A state of another model than `model`, or of a format that is not read, is left as it is.
 pub fn open(directory: &Directory, model: Option<&Model>) -> Result<(Space, Option<Identity>), StoreError> {
