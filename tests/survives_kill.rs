@@ -133,7 +133,8 @@ impl Failpoints {
     }
 
     /// One after the other, those that have fired least first; some of the times it is come by are let go. Beside it those of the
-    /// rare ones that have fired least: a daemon comes by them only now and then, so they wait for their occasion.
+    /// rare ones that have fired least: a daemon comes by them only now and then, so they wait for their occasion; and
+    /// as long as one has never had it, every other life is theirs alone.
     fn next(&mut self, chance: &mut Chance, log: &str) -> String {
         self.next += 1;
         let fired = self.fired(log);
@@ -149,7 +150,11 @@ impl Failpoints {
         };
         let least = rare.iter().map(|&name| fired[name]).min();
         let waiting = rare.into_iter().filter(|&name| Some(fired[name]) == least);
-        waiting.fold(now, |points, rare| format!("{points};{rare}=return"))
+        let mut points: Vec<String> = waiting.map(|name| format!("{name}=return")).collect();
+        if least != Some(0) || self.next % 2 == 1 {
+            points.push(now);
+        }
+        points.join(";")
     }
 
     fn fired(&self, log: &str) -> BTreeMap<String, usize> {
