@@ -23,7 +23,7 @@ use facetd::codec::{Message, json};
 use facetd::evaluate::evaluate;
 
 const PROMISE: &str = "nothing lost, nothing twice through random kills and failpoints, with a real Kafka";
-const KILLS: usize = 40;
+const KILLS: usize = 80;
 /// How long a daemon may take to die at a failpoint it should come by.
 const DEATH: Duration = Duration::from_secs(30);
 /// How long it may have nothing to do: several snapshots would have been cut.
