@@ -26,7 +26,7 @@ const SINGLE: Rule = Rule::Single;
 const EVIDENCE: Rule = Rule::Evidence { per_face: 2, cap: 6 };
 
 /// g is the mean of a face and its neighbours; a linkage is the cosine of two g, at least 0, and where there are edge
-/// features half of it is their mean.
+/// features half of that and their mean, at most 1.
 #[derive(Debug, Clone, Copy)]
 struct Mean {
     edges: &'static [EdgeFeature],
