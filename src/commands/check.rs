@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The state's folder, as `facetd run` would find it.
 fn check_state(folder: &Path, model: &Model) -> Result<String, StoreError> {
-    let told = match folder.join("sled").exists() {
+    let told = match Store::is_state(folder)? {
         false => format!("{} will be made", folder.display()),
         true => {
             let store = Store::open_existing(folder)?;

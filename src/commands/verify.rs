@@ -89,6 +89,7 @@ pub fn verify_state(state: &Path, arguments: &Verify) -> anyhow::Result<()> {
     }
     match report.broken().len() {
         0 => Ok(()),
+        _ if report.ended_early => bail!("{} could not be checked", state.display()),
         broken => {
             bail!("{broken} of the checks of {} failed; `facetd inspect repair` saves what is left", state.display())
         }
@@ -99,6 +100,7 @@ fn print(report: &Report) {
     for checked in &report.checks {
         let (count, promise) = (checked.looked_at, checked.check.promise());
         match checked.broken.len() {
+            0 if report.ended_early => println!("{:<11} not checked", checked.check),
             0 => println!("{:<11} ok      {count:>9}  {promise}", checked.check),
             broken => println!("{:<11} BROKEN  {count:>9}  not so that {promise}: {broken}", checked.check),
         }

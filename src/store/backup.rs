@@ -121,6 +121,10 @@ impl Store {
     pub fn cut(&self, to: &Path) -> Result<Cut, StoreError> {
         let started = Instant::now();
         check_empty(to)?;
+        let absolute = |path| std::path::absolute(path).map_err(StoreError::io(path));
+        if absolute(to)?.starts_with(absolute(self.directory.path())?) {
+            return Err(StoreError::Inside { path: to.to_path_buf() });
+        }
         let partial = Partial::of(to)?;
         let state = partial.path().join(STATE);
         // For whoever may read the state, which this copy holds all of.

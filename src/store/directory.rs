@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use crate::face::CollectionName;
 
-const VECTORS: &str = "vectors";
+pub const VECTORS: &str = "vectors";
+/// Where one of them is, there is a state; the second alone where a rewrite died.
+pub const SLEDS: [&str; 2] = ["sled", "sled.old"];
 /// What a new state takes at once, and what sled's log grows by, with something to spare.
 const ROOM_BYTES: usize = 1 << 20;
 
@@ -55,13 +57,13 @@ impl Directory {
 
     /// Locks `path` if it is a state directory.
     pub fn open(path: &Path) -> Result<Option<Directory>, StoreError> {
-        let is_state = path.join("sled").is_dir() || path.join("sled.old").is_dir();
+        let is_state = SLEDS.iter().any(|name| path.join(name).is_dir());
         if is_state { Directory::lock(path).map(Some) } else { Ok(None) }
     }
 
     /// Locks `path` if it is a state directory, and changes nothing in it.
     pub fn look(path: &Path) -> Result<Option<LookedAt>, StoreError> {
-        let Some(sled) = ["sled", "sled.old"].map(|name| path.join(name)).into_iter().find(|sled| sled.is_dir()) else {
+        let Some(sled) = SLEDS.map(|name| path.join(name)).into_iter().find(|sled| sled.is_dir()) else {
             return Ok(None);
         };
         let file = path.join("LOCK");
@@ -116,10 +118,7 @@ impl Directory {
 
     /// The vector files that are there, whether or not they count.
     pub fn vector_files(&self) -> Result<Vec<VectorFileName>, StoreError> {
-        let folder = self.path.join(VECTORS);
-        let entries: Vec<DirEntry> =
-            std::fs::read_dir(&folder).and_then(Iterator::collect).map_err(StoreError::io(&folder))?;
-        Ok(entries.iter().filter_map(|entry| VectorFileName::parse(entry.file_name().to_str()?)).collect())
+        vector_files_in(&self.path.join(VECTORS))
     }
 
     /// Removes a vector file, if it is there, and returns when that is on disk.
@@ -136,6 +135,12 @@ impl Directory {
     pub fn size(&self) -> Result<u64, StoreError> {
         size_of(&self.path).map_err(StoreError::io(&self.path))
     }
+}
+
+pub fn vector_files_in(folder: &Path) -> Result<Vec<VectorFileName>, StoreError> {
+    let entries: Vec<DirEntry> =
+        std::fs::read_dir(folder).and_then(Iterator::collect).map_err(StoreError::io(folder))?;
+    Ok(entries.iter().filter_map(|entry| VectorFileName::parse(entry.file_name().to_str()?)).collect())
 }
 
 /// Whether a state can be kept in `path`, which need not be there yet: it can be written and has

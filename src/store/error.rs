@@ -15,6 +15,10 @@ pub enum StoreError {
     Sled { path: PathBuf, source: sled::Error },
     #[error("{} is damaged: {what}; `facetd inspect verify` names all that is, `facetd inspect repair` saves what is left; or restore it from a backup", path.display())]
     Damaged { path: PathBuf, what: String },
+    /// Without it nothing can be told of the rest: neither whose an embedding is, nor who was erased.
+    #[error("{} cannot be read: {what}; without it nothing can be repaired: restore the directory from a backup, or start a new state.dir and \
+             read the input again", path.display())]
+    Unreadable { path: PathBuf, what: String },
     #[error(
         "{} has format {found}, which was never released and is not upgraded to {FORMAT}: \
          start a new state.dir and read the input again",
@@ -38,6 +42,8 @@ pub enum StoreError {
     OtherDimension { path: PathBuf, expected: usize, found: usize },
     #[error("{} is not empty; name a folder that is new", path.display())]
     NotEmpty { path: PathBuf },
+    #[error("{} is inside of the state that is to be backed up; name a folder outside of it", path.display())]
+    Inside { path: PathBuf },
     #[error("there is no facetd state in {}", path.display())]
     Missing { path: PathBuf },
     #[error("no random numbers for a new state: {source}; check that the system's random source is there")]

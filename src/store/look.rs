@@ -6,18 +6,20 @@
 //! where temporary files go (TMPDIR).
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::directory::{Directory, LookedAt, copy_folder};
 use super::records::Identity;
 use super::space::Space;
-use super::{FORMAT, StoreError, upgrade};
+use super::{FORMAT, StoreError, presence, upgrade};
 
 /// A state directory that is looked at. Nobody else has it open meanwhile.
 pub struct Look {
     pub space: Space,
     pub identity: Identity,
     pub directory: Directory,
+    /// Of the directory, which `space` is a copy of.
+    sled: PathBuf,
     /// What opening it would do, for people.
     pub mends: Vec<String>,
     /// After the space that is in it.
@@ -27,6 +29,7 @@ pub struct Look {
 impl Look {
     pub fn open(path: &Path) -> Result<Look, StoreError> {
         let missing = || StoreError::Missing { path: path.to_path_buf() };
+        presence::is_state(path)?;
         let LookedAt { directory, sled } = Directory::look(path)?.ok_or_else(missing)?;
         let mut mends = Vec::new();
         if sled == directory.old_sled() {
@@ -48,12 +51,30 @@ impl Look {
             let identity = upgrade::identity_in(&space, &directory)?;
             space.close().map(|()| identity)
         }));
-        let unreadable = || StoreError::Damaged { path: sled.clone(), what: "sled cannot read it".to_string() };
-        let identity = opened.unwrap_or_else(|_| Err(unreadable()))?.ok_or_else(missing)?;
+        let unreadable = || StoreError::Unreadable { path: sled.clone(), what: "sled gives up on it".to_string() };
+        let opened = opened.unwrap_or_else(|_| Err(unreadable())).map_err(|error| of_the_original(error, &sled));
+        let Some(identity) = opened? else {
+            presence::check_new(path)?;
+            return Err(missing());
+        };
         if identity.format.0 != FORMAT {
             mends.push(format!("upgrade format {} to {FORMAT}", identity.format.0));
         }
         let (space, identity) = upgrade::open(&copied, None)?;
-        Ok(Look { space, identity: identity.ok_or_else(missing)?, directory, mends, _copy: copy })
+        Ok(Look { space, identity: identity.ok_or_else(missing)?, directory, sled, mends, _copy: copy })
+    }
+
+    /// What went wrong with `space`, said of what it is a copy of.
+    pub fn failed(&self, error: StoreError) -> StoreError {
+        of_the_original(error, &self.sled)
+    }
+}
+
+fn of_the_original(error: StoreError, sled: &Path) -> StoreError {
+    let path = || sled.to_path_buf();
+    match error {
+        StoreError::Sled { source, .. } => StoreError::Unreadable { path: path(), what: source.to_string() },
+        StoreError::Damaged { path: of, what } if of.ends_with("sled") => StoreError::Unreadable { path: path(), what },
+        error => error,
     }
 }

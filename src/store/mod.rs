@@ -29,6 +29,7 @@ mod keys;
 mod look;
 mod opening;
 pub mod outbox;
+mod presence;
 mod records;
 pub mod repair;
 mod restore;
@@ -93,13 +94,14 @@ pub struct Store {
 impl Store {
     /// Opens `path`, making it when there is none. Checks that it was made with `model`.
     pub fn open(path: &Path, model: &Model) -> Result<Store, StoreError> {
+        presence::is_state(path)?;
         let directory = Directory::create(path)?;
         // Checks the model first, so that nothing is touched that another model has made.
         let (space, identity) = upgrade::open(&directory, Some(model))?;
         let identity = match identity {
             Some(identity) => identity,
             None => {
-                check_new(&directory)?;
+                presence::check_new(path)?;
                 let identity = Identity::new(model)?;
                 let mut batch = Batch::default();
                 batch.put(keys::identity(), &identity);
@@ -108,6 +110,11 @@ impl Store {
             }
         };
         Store::with(directory, space, identity)
+    }
+
+    /// Whether there is a state in `path`; an error, if none can be made there either.
+    pub fn is_state(path: &Path) -> Result<bool, StoreError> {
+        presence::is_state(path)
     }
 
     /// Whether a state can be made or go on in `path`: it can be written and has room.
@@ -123,10 +130,11 @@ impl Store {
     /// Opens a directory that is there, whatever model it was made with.
     pub fn open_existing(path: &Path) -> Result<Store, StoreError> {
         let missing = || StoreError::Missing { path: path.to_path_buf() };
+        presence::is_state(path)?;
         let directory = Directory::open(path)?.ok_or_else(missing)?;
         let (space, identity) = upgrade::open(&directory, None)?;
         let Some(identity) = identity else {
-            check_new(&directory)?;
+            presence::check_new(path)?;
             return Err(missing());
         };
         Store::with(directory, space, identity)
@@ -277,17 +285,6 @@ impl Store {
     fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.directory.path().to_path_buf(), what: what.to_string() }
     }
-}
-
-/// Whether a directory whose sled holds nothing ever was a state: the rest is made later.
-fn check_new(directory: &Directory) -> Result<(), StoreError> {
-    let beside = match (directory.vector_files()?.is_empty(), Committed::is_in(directory.path())) {
-        (true, false) => return Ok(()),
-        (true, true) => "COMMITTED is",
-        (false, _) => "its vector files are",
-    };
-    let what = format!("{beside} there, what its sled folder held is not");
-    Err(StoreError::Damaged { path: directory.sled(), what })
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
     let partial = Partial::of(to)?;
     let exported = beside(to, "lost.jsonl");
     let export = Export { path: exported, file: None, lost: 0 };
-    let repaired = Repair { look: &look, report: &report, said: Vec::new(), export }.write(partial.path())?;
+    let repair = Repair { look: &look, report: &report, said: Vec::new(), export };
+    let repaired = repair.write(partial.path()).map_err(|error| look.failed(error))?;
     let Repair { said, export, .. } = repaired.repair;
 
     let report = verify(partial.path(), known)?;

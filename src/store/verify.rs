@@ -77,6 +77,8 @@ pub struct Report {
     pub mends: Vec<String>,
     /// What could not be claimed, and why.
     pub notes: Vec<String>,
+    /// sled could not be read to its end: what is not broken was not checked.
+    pub ended_early: bool,
 }
 
 impl Report {
@@ -89,7 +91,14 @@ impl Report {
             checks: checks.to_vec(),
             mends: Vec::new(),
             notes: Vec::new(),
+            ended_early: false,
         }
+    }
+
+    fn of_an_unreadable(error: &StoreError) -> Report {
+        let mut report = Report { ended_early: true, ..Report::new() };
+        report.found([Broken { check: Check::Records, collection: None, what: error.to_string() }]);
+        report
     }
 
     pub fn is_whole(&self) -> bool {
@@ -117,11 +126,7 @@ pub fn verify(path: &Path, known: &Known) -> Result<Report, StoreError> {
     let mut report = Report::new();
     let look = match Look::open(path) {
         Ok(look) => look,
-        Err(error @ (StoreError::Damaged { .. } | StoreError::Sled { .. })) => {
-            report.looked_at(Check::Records, 1);
-            report.found([Broken { check: Check::Records, collection: None, what: error.to_string() }]);
-            return Ok(report);
-        }
+        Err(error @ StoreError::Unreadable { .. }) => return Ok(Report::of_an_unreadable(&error)),
         Err(error) => return Err(error),
     };
     if let Some(rule) = &known.rule {
@@ -129,7 +134,10 @@ pub fn verify(path: &Path, known: &Known) -> Result<Report, StoreError> {
     }
     report.state_uuid = Some(look.identity.state_uuid.clone());
     report.mends = look.mends.clone();
-    Verifier { look: &look, known, report }.run()
+    match (Verifier { look: &look, known, report }).run().map_err(|error| look.failed(error)) {
+        Err(error @ StoreError::Unreadable { .. }) => Ok(Report::of_an_unreadable(&error)),
+        report => report,
+    }
 }
 
 struct Verifier<'a> {

@@ -29,6 +29,7 @@ fn what_is_committed_after_the_cut_is_not_in_the_backup() {
     assert_eq!(open(&into).state_uuid(), store.state_uuid());
     assert_eq!(held(&store), [2, 3, 4]);
     assert!(matches!(store.cut(&to), Err(StoreError::NotEmpty { .. })));
+    assert!(matches!(store.cut(&path.join("backup")), Err(StoreError::Inside { .. })));
 }
 
 #[test]

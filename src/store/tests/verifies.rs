@@ -143,6 +143,26 @@ fn a_state_in_use_or_newer_is_refused() {
     assert!(matches!(repair(&path, folder.path(), &Known::default()), Err(StoreError::NotEmpty { .. })));
 }
 
+#[test]
+fn what_sled_cannot_read_is_named_where_it_is_and_nothing_else_is_called_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    drop(sound(&path));
+    let db = path.join("sled/db");
+    let garbage = vec![0x5a; std::fs::metadata(&db).unwrap().len() as usize];
+    std::fs::write(&db, garbage).unwrap();
+    let report = verified(&path);
+    assert!(report.ended_early && report.broken().len() == 1, "{report:#?}");
+    let told = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string).collect::<String>();
+    assert!(told.contains(path.join("sled").to_str().unwrap()) && told.contains("backup"), "{told}");
+    let repaired = repair(&path, &folder.path().join("repaired"), &Known::default());
+    assert!(matches!(repaired, Err(StoreError::Unreadable { .. })), "{repaired:?}");
+    std::fs::remove_dir_all(path.join("sled")).unwrap();
+    assert!(verified(&path).ended_early);
+    assert!(matches!(Store::open(&path, &model()).map(drop), Err(StoreError::Unreadable { .. })));
+    assert!(matches!(Store::is_state(&path), Err(StoreError::Unreadable { .. })));
+}
+
 /// Damage by hand, the checks it breaks, words that name it, and the faces that cannot be kept.
 struct Case {
     name: &'static str,
