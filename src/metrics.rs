@@ -195,7 +195,7 @@ impl Metrics {
             ),
             store_compactions: new.counter(
                 "facetd_store_compactions_total",
-                "Collections whose files were rewritten without what was erased",
+                "Files rewritten without what is dead: a collection's vectors, or sled's log",
             ),
             store_suppressed_ids: new.gauge(
                 "facetd_store_suppressed_ids",

@@ -40,6 +40,8 @@ fn one_face_in_every_form_is_one_face() {
         client.send(&topics.input(), Some(b"cam/1"), Some(payload), &[("content-type", content_type)]);
     }
     daemon.wait_metric("facetd_engine_duplicates_total", 3.0, LIMIT);
+    // A batch's duplicates are counted while it is sorted, its faces once it is committed.
+    daemon.wait_metric("facetd_engine_faces", 1.0, LIMIT);
     assert_eq!(daemon.metric("facetd_engine_faces"), 1.0);
 
     // The same id elsewhere is another face; a third collection is one too many.
@@ -48,6 +50,7 @@ fn one_face_in_every_form_is_one_face() {
         client.send(&topics.input(), Some(b"cam/1"), Some(&bytes), &[octets, ("collection", collection)]);
     }
     daemon.wait_metric("facetd_source_rejected_total{reason=\"collection_limit\"}", 1.0, LIMIT);
+    daemon.wait_metric("facetd_engine_faces", 2.0, LIMIT);
     assert_eq!(daemon.metric("facetd_engine_faces"), 2.0);
     for collection in ["default", "annex"] {
         let answer = daemon.get(&format!("/v1/collections/{collection}/faces/cam/1")).unwrap();

@@ -323,6 +323,12 @@ impl Shard {
             self.metrics.store_compactions.inc();
             tracing::info!(%collection, "compacted the vector file");
         }
+        if self.store.needs_rewrite()? {
+            let began = Instant::now();
+            self.store.rewrite()?;
+            self.metrics.store_compactions.inc();
+            tracing::info!(seconds = began.elapsed().as_secs_f64(), "wrote sled anew");
+        }
         self.gauges.show_now_and_then(&self.engines, &self.store, commit.now);
         commit.collections.iter().for_each(|commit| self.snapshots.committed(commit));
         self.snapshots.go_on(&self.engines, &self.store);

@@ -6,13 +6,13 @@
 //! count are orphans, which opening removes. Cost: the file read once and its live part written,
 //! which the collection's commits wait for.
 //!
-//! sled keeps what was overwritten in its free space, which only [`rewrite`] clears. That needs the
-//! daemon stopped: [`Store::compact_all`].
+//! sled keeps what was overwritten in its file, which only a [`rewrite`] clears: when most of it is dead,
+//! or all of it at once where a stopped daemon's state is compacted, [`Store::compact_all`].
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::directory::{Directory, VectorFileName};
+use super::directory::VectorFileName;
 use super::keys;
 use super::records::CollectionRecord;
 use super::rewrite;
@@ -131,8 +131,8 @@ impl Store {
             store.compact(&name)?;
             store.compact_snapshots(&name)?;
         }
-        let directory = store.rewrite_sled()?;
-        Ok(Compacted { bytes_before, bytes_after: directory.size()? })
+        store.rewrite()?;
+        Ok(Compacted { bytes_before, bytes_after: store.size_on_disk()? })
     }
 
     /// Leaves of a collection's snapshots one, without whoever is gone; none, if none can be used or written.
@@ -159,12 +159,13 @@ impl Store {
         snapshots.remove_where(|name| name.collection == *collection && Some(name.sequence) != kept)
     }
 
-    /// Writes sled anew and gives the directory back, closed but for its lock.
-    fn rewrite_sled(self) -> Result<Directory, StoreError> {
-        // The outbox holds a clone of the space, which would keep sled open.
-        let Store { space, outbox, directory, .. } = self;
-        drop(outbox);
-        rewrite::rewrite(space, &directory, &rewrite::as_it_is)?;
-        Ok(directory)
+    /// Whether sled is worth writing anew. Cheap enough to ask after every commit.
+    pub fn needs_rewrite(&self) -> Result<bool, StoreError> {
+        self.space.needs_rewrite()
+    }
+
+    /// Writes sled anew, without what was overwritten or removed.
+    pub fn rewrite(&self) -> Result<(), StoreError> {
+        rewrite::rewrite(&self.space, &self.directory, &rewrite::as_it_is)
     }
 }

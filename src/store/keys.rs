@@ -25,6 +25,11 @@ pub fn commit_sequence() -> Key {
     b"!commit-sequence".to_vec()
 }
 
+/// How large sled's log was when it was last written anew.
+pub fn bytes_when_written_anew() -> Key {
+    b"!bytes-when-written-anew".to_vec()
+}
+
 /// How the keys of sums begin.
 pub fn sums() -> Key {
     b"!sum/".to_vec()

@@ -25,11 +25,6 @@ use super::directory::sync_folder;
 
 /// Memory sled may use for pages it keeps.
 const CACHE_BYTES: u64 = 64 << 20;
-/// How often sled looks for room to use again. Each time it empties one segment of its log, 512 KB, at most, and it does
-/// only where it also flushes on its own clock, which is no commit of ours and does no harm: a batch is whole or not there.
-/// Where a stream writes more segments a second than are emptied the file grows: by 600 bytes a record without any of
-/// this, to 80 MB with a tenth of a second at 2,000 arrivals a second, where it stays below 10 MB with half of that.
-const CLEANING_MILLISECONDS: u64 = 25;
 /// How long sled may take to let go of a file that was closed.
 pub const CLOSING: Duration = Duration::from_secs(30);
 const UNFINISHED: &str = ".generating";
@@ -84,7 +79,9 @@ fn open_tree(path: &Path) -> Result<sled::Tree, StoreError> {
     // Named here so that the linker takes it wherever sled is used.
     #[cfg(target_os = "linux")]
     std::hint::black_box(sync_file_range as extern "C" fn(i32, i64, i64, u32) -> i32);
-    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(CLEANING_MILLISECONDS));
+    // No thread of sled's that flushes: there it also looks for room to use again, beside whoever writes. The one
+    // process of ours that ever died of a corrupted heap had that thread. What is dead goes with a rewrite instead.
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     guarded(path, || open_when_free(&config)?.open_tree("state"))
 }
 

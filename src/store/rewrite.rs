@@ -1,6 +1,6 @@
-//! Writing sled anew. sled 0.34 keeps overwritten and removed values in the free space of its file
-//! until it needs the room, so an erase is only gone from the disk once what lives was copied to a
-//! fresh sled and the old one was removed.
+//! Writing sled anew. sled 0.34 keeps overwritten and removed values in its file, and empties parts of it
+//! only in a thread that is not run here ([`opening`]). So an erase is gone from the disk, and the room
+//! of what is dead is free again, once what lives was copied to a fresh sled and the old one removed.
 //!
 //! | step | afterwards there are | if it dies here, opening |
 //! | --- | --- | --- |
@@ -9,15 +9,17 @@
 //! | rename `sled.new` to `sled` | `sled.old`, `sled` | removes `sled.old` |
 //! | remove `sled.old` | `sled` | has nothing to do |
 //!
-//! Every step is on disk before the next begins. Cost: everything in sled read and written once.
+//! Every step is on disk before the next begins. Cost: everything in sled read and written once, while
+//! which nobody writes; who reads waits for the renames.
 
 use std::path::Path;
 
 use super::StoreError;
 use super::directory::{Directory, sync_folder};
+use super::keys;
 use super::opening;
-use super::space::{Rewritten, Space};
-use crate::failpoint::reached;
+use super::space::{Batch, Rewritten, Space};
+use crate::failpoint;
 
 /// Says of each record, by its key, what is to be written of it.
 type Rewriting<'a> = &'a dyn Fn(&[u8], &[u8]) -> Rewritten;
@@ -27,18 +29,22 @@ pub fn as_it_is(_key: &[u8], _value: &[u8]) -> Rewritten {
     Ok(None)
 }
 
-/// Writes what is in `space`, the sled of `directory`, anew, each record as `rewriting` has it. There
-/// must be no clone of it.
-pub fn rewrite(space: Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
-    reached("rewrite::began");
+/// Writes what is in `space`, the sled of `directory`, anew, each record as `rewriting` has it. `space` and its
+/// clones have the new one then; after a failure they are closed, or the old one is as it was.
+pub fn rewrite(space: &Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
+    failpoint::reached("rewrite::began");
+    let mut writer = space.only_writer();
     copy(space, directory, rewriting)?;
-    reached("rewrite::copied");
-    put_old_aside(directory)?;
-    reached("rewrite::put_aside");
-    put_new_in_place(directory)?;
-    reached("rewrite::put_in_place");
+    failpoint::reached("rewrite::copied");
+    space.exchange(&mut writer, || {
+        put_old_aside(directory)?;
+        failpoint::reached("rewrite::put_aside");
+        put_new_in_place(directory)?;
+        failpoint::reached("rewrite::put_in_place");
+        Ok(())
+    })?;
     remove(&directory.old_sled(), directory)?;
-    reached("rewrite::done");
+    failpoint::reached("rewrite::done");
     Ok(())
 }
 
@@ -52,12 +58,16 @@ pub fn repair(directory: &Directory) -> Result<(), StoreError> {
     remove(&new, directory)
 }
 
-fn copy(space: Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
+fn copy(space: &Space, directory: &Directory, rewriting: Rewriting) -> Result<(), StoreError> {
     let path = directory.new_sled();
+    // Of one that failed, as on a full disk.
+    remove(&path, directory)?;
     let fresh = Space::open(&path)?;
     space.copy_to(&fresh, rewriting)?;
+    let mut batch = Batch::default();
+    batch.put(keys::bytes_when_written_anew(), &fresh.log_bytes()?);
+    fresh.apply(batch)?;
     fresh.close()?;
-    space.close()?;
     opening::sync_files(&path)
 }
 
@@ -85,7 +95,6 @@ fn remove(folder: &Path, directory: &Directory) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::space::Batch;
 
     const STEPS: usize = 3;
     /// How the keys of the records begin.
@@ -113,13 +122,13 @@ mod tests {
             done <= steps
         };
         if goes_on() {
-            copy(space, directory, rewriting).unwrap();
+            copy(&space, directory, rewriting).unwrap();
         } else {
             // In the middle of the first.
-            space.close().unwrap();
             std::fs::create_dir(directory.new_sled()).unwrap();
             std::fs::write(directory.new_sled().join("db"), b"half").unwrap();
         }
+        space.close().unwrap();
         if goes_on() {
             put_old_aside(directory).unwrap();
         }
@@ -168,12 +177,68 @@ mod tests {
     }
 
     #[test]
+    fn whoever_reads_and_writes_meanwhile_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::create(folder.path()).unwrap();
+        let space = filled(&directory);
+        let (clone, done) = (space.clone(), std::sync::atomic::AtomicBool::new(false));
+        let others = |number: u32| [&[1], &number.to_be_bytes()[..]].concat();
+        let written = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut number = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut batch = Batch::default();
+                    batch.put(others(number), &number);
+                    clone.apply(batch).unwrap();
+                    number += 1;
+                    assert_eq!(clone.scan::<u32>(KIND).unwrap().len(), records().len());
+                }
+                number
+            });
+            for _ in 0..5 {
+                rewrite(&space, &directory, &as_it_is).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        assert!(!directory.old_sled().exists() && !directory.new_sled().exists());
+        space.close().unwrap();
+        let space = Space::open(&directory.sled()).unwrap();
+        let expected: Vec<_> = (0..written).map(|number| (others(number), number)).collect();
+        assert_eq!(space.scan::<u32>(&[1]).unwrap(), expected);
+        assert_eq!(space.incomplete().unwrap(), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn a_log_that_is_mostly_dead_is_worth_it_until_it_was_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::create(folder.path()).unwrap();
+        let space = filled(&directory);
+        assert!(!space.needs_rewrite().unwrap());
+        let values = |round: u32| (0..100u32).map(move |number| (number, vec![round; 1000]));
+        for round in 0..1000 {
+            let mut batch = Batch::default();
+            values(round).for_each(|(number, value)| batch.put([&[1], &number.to_be_bytes()[..]].concat(), &value));
+            space.apply_soon(batch).unwrap();
+        }
+        assert!(space.needs_rewrite().unwrap(), "{} bytes", space.log_bytes().unwrap());
+        rewrite(&space, &directory, &as_it_is).unwrap();
+        assert!(!space.needs_rewrite().unwrap() && space.log_bytes().unwrap() < 4 << 20);
+        assert_eq!(space.scan::<u32>(KIND).unwrap(), records());
+        let kept: Vec<_> = space.scan::<Vec<u32>>(&[1]).unwrap().into_iter().map(|(_, value)| value).collect();
+        assert_eq!(kept, values(999).map(|(_, value)| value).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn damage_is_not_carried_over() {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::create(folder.path()).unwrap();
         let space = filled(&directory);
         space.put_raw(&7u32.to_be_bytes(), space.raw(&8u32.to_be_bytes()));
-        assert!(matches!(rewrite(space, &directory, &as_it_is), Err(StoreError::Damaged { .. })));
+        assert!(matches!(rewrite(&space, &directory, &as_it_is), Err(StoreError::Damaged { .. })));
+        assert_eq!(space.count(KIND), records().len(), "what was there goes on");
+        space.close().unwrap();
+        assert!(matches!(space.get::<u32>(KIND), Err(StoreError::Damaged { .. })), "closed, and says so");
         repair(&directory).unwrap();
         assert_eq!(Space::open(&directory.sled()).unwrap().count(KIND), records().len());
     }

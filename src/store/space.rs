@@ -3,8 +3,8 @@
 //! One tree, because a sled batch covers one tree. A value is postcard, then the CRC-32 of key and
 //! postcard, so that a value found under another's key is noticed too.
 //!
-//! What was overwritten or removed stays in sled's file until sled needs the room, or until
-//! [`super::rewrite`]. Under steady churn the file does not grow: benches/soak.rs.
+//! What was overwritten or removed stays in sled's file until [`super::rewrite`], which the daemon
+//! does when most of the file is of that kind: [`Space::needs_rewrite`].
 //!
 //! Beside the records stand their [`sums`], by which what sled lost is noticed.
 
@@ -26,15 +26,27 @@ use crate::failpoint;
 const CHECKSUM_BYTES: usize = 4;
 /// Records copied at once.
 const COPIED_AT_ONCE: usize = 1024;
+/// How many times as large as when it was last written anew a log may get: three in four of its bytes are
+/// then dead, and a byte written costs a third of one more. A test that kills has no time for that.
+const LOG_GROWTH: u64 = if cfg!(feature = "failpoints") { 2 } else { 4 };
+/// A smaller log is left alone.
+const SMALL_LOG_BYTES: u64 = if cfg!(feature = "failpoints") { 4 << 20 } else { 16 << 20 };
 
 /// The tree, with checked values. Cheap to clone; clones see the same tree.
 #[derive(Clone)]
 pub struct Space {
-    tree: Arc<Guarded>,
+    /// None once it is closed. Held while another takes its place: [`Space::exchange`].
+    tree: Arc<Mutex<Option<Arc<Guarded>>>>,
     path: PathBuf,
     /// As sled holds them, for those who write: one at a time.
-    sums: Arc<Mutex<HashMap<Vec<u8>, Sum>>>,
+    sums: Arc<Mutex<Sums>>,
 }
+
+/// What sled says that each scope adds up to.
+type Sums = HashMap<Vec<u8>, Sum>;
+
+/// Whoever has it is the only one who writes.
+pub struct OnlyWriter<'a>(MutexGuard<'a, Sums>);
 
 /// sled's tree. Letting go of it writes, and what fails then is a panic of sled's.
 struct Guarded(Option<sled::Tree>);
@@ -58,6 +70,15 @@ impl Drop for Guarded {
             tracing::error!(%error, "closing failed");
         }
     }
+}
+
+/// A key and its value.
+type Item = Result<(sled::IVec, sled::IVec), StoreError>;
+
+/// Some of the tree. The iterator has a handle of its own, which goes before the guarded one.
+struct Items {
+    iterator: sled::Iter,
+    _tree: Arc<Guarded>,
 }
 
 /// What becomes of a record that is written anew: its new bytes, or none where it stays as it is.
@@ -89,18 +110,66 @@ impl Batch {
 
 impl Space {
     pub fn open(path: &Path) -> Result<Space, StoreError> {
-        let tree = Arc::new(Guarded(Some(opening::open(path)?)));
+        let tree = Arc::new(Mutex::new(Some(open_tree(path)?)));
         let space = Space { tree, path: path.to_path_buf(), sums: Arc::default() };
-        space.read_sums()?;
+        space.read_sums(&mut space.lock())?;
         Ok(space)
     }
 
-    fn read_sums(&self) -> Result<(), StoreError> {
+    fn read_sums(&self, sums: &mut Sums) -> Result<(), StoreError> {
+        sums.clear();
         for (key, sum) in self.scan::<u64>(&keys::sums())? {
             let scope = sums::scope_of(&key).ok_or_else(|| self.damaged(&key))?;
-            self.lock().insert(scope, Sum(sum));
+            sums.insert(scope, Sum(sum));
         }
         Ok(())
+    }
+
+    /// The tree as it is now. Whoever keeps it delays its closing.
+    fn tree(&self) -> Result<Arc<Guarded>, StoreError> {
+        lock(&self.tree).clone().ok_or_else(|| self.closed())
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: "it was closed after a failure".to_string() }
+    }
+
+    /// Bytes of sled's log, in which all is that was ever written since it was last written anew.
+    pub fn log_bytes(&self) -> Result<u64, StoreError> {
+        let file = self.path.join("db");
+        Ok(std::fs::metadata(&file).map_err(StoreError::io(&file))?.len())
+    }
+
+    /// Whether so much of the log is overwritten or removed that it is worth writing anew. Cheap enough to
+    /// ask after every commit.
+    pub fn needs_rewrite(&self) -> Result<bool, StoreError> {
+        let bytes = self.log_bytes()?;
+        if bytes < SMALL_LOG_BYTES {
+            return Ok(false);
+        }
+        let anew = self.get::<u64>(&keys::bytes_when_written_anew())?.unwrap_or(0);
+        Ok(bytes > anew.saturating_mul(LOG_GROWTH))
+    }
+
+    /// Lets nobody else write as long as what it returns is kept.
+    pub fn only_writer(&self) -> OnlyWriter<'_> {
+        OnlyWriter(self.lock())
+    }
+
+    /// Closes sled, has `exchange` put another in its folder's place, and opens that. Readers wait; after a
+    /// failure they and writers find it closed.
+    pub fn exchange(
+        &self,
+        writer: &mut OnlyWriter<'_>,
+        exchange: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut place = lock(&self.tree);
+        drop(place.take());
+        wait_until_closed(&self.path)?;
+        exchange()?;
+        *place = Some(open_tree(&self.path)?);
+        drop(place);
+        self.read_sums(&mut writer.0)
     }
 
     /// Applies a batch and returns when it is on disk.
@@ -108,7 +177,11 @@ impl Space {
         self.apply_soon(batch)?;
         failpoint::reached("store::applied");
         failpoint::refused("store::flush").map_err(StoreError::io(&self.path))?;
-        self.ask(|| self.tree.flush()).map(drop)
+        self.flush()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.ask(|tree| tree.flush()).map(drop)
     }
 
     /// Applies a batch that may be lost when the machine dies before the next [`Space::apply`].
@@ -133,7 +206,7 @@ impl Space {
                 changed.insert(scope.to_vec(), sums.get(scope).copied().unwrap_or_default());
             }
             let sum = changed.get_mut(scope).expect("it was just put in");
-            if let Some(before) = self.ask(|| self.tree.get(key))? {
+            if let Some(before) = self.ask(|tree| tree.get(key))? {
                 sum.take(key, &before);
             }
             if let Some(value) = value {
@@ -145,7 +218,7 @@ impl Space {
 
     fn add_up_all(&self) -> Result<HashMap<Vec<u8>, Sum>, StoreError> {
         let mut sums: HashMap<Vec<u8>, Sum> = HashMap::new();
-        for item in self.items(self.tree.iter()) {
+        for item in self.items(self.range(|tree| tree.iter())) {
             let (key, value) = item?;
             if let Some(scope) = sums::scope(&key) {
                 sums.entry(scope.to_vec()).or_default().add(&key, &value);
@@ -163,7 +236,7 @@ impl Space {
                 None => writes.remove(key),
             }
         }
-        self.ask(|| self.tree.apply_batch(writes))
+        self.ask(|tree| tree.apply_batch(writes))
     }
 
     /// Whether what was read of a scope is all that was written of it.
@@ -196,17 +269,17 @@ impl Space {
         !self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Sum>> {
-        // Whoever panics while it holds them has changed nothing yet.
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        lock(&self.sums)
     }
 
-    fn ask<T>(&self, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
-        guarded(&self.path, ask)
+    fn ask<T>(&self, ask: impl FnOnce(&sled::Tree) -> sled::Result<T>) -> Result<T, StoreError> {
+        let tree = self.tree()?;
+        guarded(&self.path, || ask(&tree))
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.ask(|| self.tree.get(key))? {
+        match self.ask(|tree| tree.get(key))? {
             Some(value) => self.open_value(key, &value).map(Some),
             None => Ok(None),
         }
@@ -214,12 +287,12 @@ impl Space {
 
     /// Every value whose key begins with `prefix`, in the order of keys.
     pub fn scan<T: DeserializeOwned>(&self, prefix: &[u8]) -> Result<Vec<(Key, T)>, StoreError> {
-        self.collect(self.tree.scan_prefix(prefix))
+        self.collect(self.items(self.range(|tree| tree.scan_prefix(prefix))))
     }
 
     /// Tells of every key whether its value has its checksum.
     pub fn look_over(&self, mut tell: impl FnMut(&[u8], bool)) -> Result<(), StoreError> {
-        for item in self.items(self.tree.iter()) {
+        for item in self.items(self.range(|tree| tree.iter())) {
             let (key, value) = item?;
             tell(&key, self.checked(&key, &value).is_ok());
         }
@@ -243,7 +316,7 @@ impl Space {
         sum: &mut Sum,
     ) -> Result<Vec<(Key, T)>, StoreError> {
         let mut values = Vec::new();
-        for item in self.items(self.tree.scan_prefix(prefix)) {
+        for item in self.items(self.range(|tree| tree.scan_prefix(prefix))) {
             let (key, value) = item?;
             sum.add(&key, &value);
             match self.open_value(&key, &value) {
@@ -258,7 +331,7 @@ impl Space {
     pub fn add_up_rest(&self) -> Result<Sum, StoreError> {
         let mut sum = Sum::default();
         for kind in keys::of_no_collection() {
-            for item in self.items(self.tree.scan_prefix(&kind)) {
+            for item in self.items(self.range(|tree| tree.scan_prefix(&kind))) {
                 let (key, value) = item?;
                 if sums::scope(&key).is_some() {
                     sum.add(&key, &value);
@@ -275,26 +348,26 @@ impl Space {
         from: Key,
         most: usize,
     ) -> Result<Vec<(Key, T)>, StoreError> {
-        let inside = |item: &sled::Result<(sled::IVec, sled::IVec)>| match item {
+        let inside = |item: &Item| match item {
             Ok((key, _)) => key.starts_with(prefix),
             Err(_) => true,
         };
-        self.collect(self.tree.range(from..).take_while(inside).take(most))
+        self.collect(self.items(self.range(|tree| tree.range(from..))).take_while(inside).take(most))
     }
 
     /// Whether there is a value at `key`.
     pub fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.ask(|| self.tree.contains_key(key))
+        self.ask(|tree| tree.contains_key(key))
     }
 
     /// Every key that begins with `prefix`, in order.
     pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<sled::IVec, StoreError>> {
-        self.items(self.tree.scan_prefix(prefix)).map(|item| item.map(|(key, _)| key))
+        self.items(self.range(|tree| tree.scan_prefix(prefix))).map(|item| item.map(|(key, _)| key))
     }
 
     /// How many keys begin with `prefix`. O(their number).
     pub fn count(&self, prefix: &[u8]) -> usize {
-        self.items(self.tree.scan_prefix(prefix)).count()
+        self.items(self.range(|tree| tree.scan_prefix(prefix))).count()
     }
 
     /// Writes everything into the empty space `to`, as `rewritten` has it, and returns when it is on
@@ -302,7 +375,7 @@ impl Space {
     pub fn copy_to(&self, to: &Space, rewritten: &dyn Fn(&[u8], &[u8]) -> Rewritten) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         let mut changed = false;
-        for (place, item) in self.items(self.tree.iter()).enumerate() {
+        for (place, item) in self.items(self.range(|tree| tree.iter())).enumerate() {
             let (key, value) = item?;
             let value_alone = self.checked(&key, &value)?;
             let is_record = sums::scope(&key).is_some();
@@ -321,25 +394,23 @@ impl Space {
         }
         if changed {
             // They are of the values before; the first batch makes new ones.
-            self.lock().keys().for_each(|scope| batch.remove(sums::key(scope)));
+            for key in self.keys(&keys::sums()) {
+                batch.remove(key?.to_vec());
+            }
         }
         to.write(batch)?;
-        to.read_sums()?;
-        to.ask(|| to.tree.flush()).map(drop)
+        to.read_sums(&mut to.lock())?;
+        to.flush()
     }
 
-    /// Lets go of it and returns when sled has too. There must be no clone left.
-    pub fn close(self) -> Result<(), StoreError> {
-        let Space { tree, path, .. } = self;
-        drop(tree);
-        wait_until_closed(&path)
+    /// Lets go of it and returns when sled has too. A clone finds it closed.
+    pub fn close(&self) -> Result<(), StoreError> {
+        drop(lock(&self.tree).take());
+        wait_until_closed(&self.path)
     }
 
-    fn collect<T: DeserializeOwned>(
-        &self,
-        items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> Result<Vec<(Key, T)>, StoreError> {
-        self.items(items)
+    fn collect<T: DeserializeOwned>(&self, items: impl Iterator<Item = Item>) -> Result<Vec<(Key, T)>, StoreError> {
+        items
             .map(|item| {
                 let (key, value) = item?;
                 Ok((key.to_vec(), self.open_value(&key, &value)?))
@@ -347,19 +418,22 @@ impl Space {
             .collect()
     }
 
+    fn range(&self, range: impl FnOnce(&sled::Tree) -> sled::Iter) -> Result<Items, StoreError> {
+        self.tree().map(|tree| Items { iterator: range(&tree), _tree: tree })
+    }
+
     /// sled's items, up to the first it cannot give.
-    fn items(
-        &self,
-        mut items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> {
-        let mut failed = false;
-        std::iter::from_fn(move || {
-            if failed {
-                return None;
+    fn items(&self, items: Result<Items, StoreError>) -> impl Iterator<Item = Item> {
+        let mut items = Some(items);
+        std::iter::from_fn(move || match items.take()? {
+            Ok(mut some) => {
+                let item = guarded(&self.path, || some.iterator.next().transpose()).transpose();
+                if let Some(Ok(_)) = item {
+                    items = Some(Ok(some));
+                }
+                item
             }
-            let item = self.ask(|| items.next().transpose()).transpose();
-            failed = matches!(item, Some(Err(_)));
-            item
+            Err(error) => Some(Err(error)),
         })
     }
 
@@ -378,6 +452,15 @@ impl Space {
     pub(super) fn damaged(&self, key: &[u8]) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: format!("the record {}", key.escape_ascii()) }
     }
+}
+
+fn open_tree(path: &Path) -> Result<Arc<Guarded>, StoreError> {
+    Ok(Arc::new(Guarded(Some(opening::open(path)?))))
+}
+
+/// Whoever panics while it holds one of these has changed nothing yet.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns once sled has let go of the folder `path`: it locks the file `db` in it.
@@ -408,14 +491,14 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
 #[cfg(test)]
 impl Space {
     pub fn raw(&self, key: &[u8]) -> sled::IVec {
-        self.tree.get(key).unwrap().unwrap()
+        self.tree().unwrap().get(key).unwrap().unwrap()
     }
 
     pub fn lose(&self, key: &[u8]) {
-        self.tree.remove(key).unwrap().expect("what is lost was there");
+        self.tree().unwrap().remove(key).unwrap().expect("what is lost was there");
     }
 
     pub fn put_raw(&self, key: &[u8], value: sled::IVec) {
-        self.tree.insert(key, value).unwrap();
+        self.tree().unwrap().insert(key, value).unwrap();
     }
 }

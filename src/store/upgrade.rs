@@ -34,8 +34,7 @@ pub fn open(directory: &Directory, model: Option<&Model>) -> Result<(Space, Opti
         return Ok((space, Some(identity)));
     }
     tracing::info!(path = %directory.path().display(), from = found, to = FORMAT, "upgrading the state");
-    rewrite::rewrite(space, directory, &from_2)?;
-    let space = Space::open(&directory.sled())?;
+    rewrite::rewrite(&space, directory, &from_2)?;
     let identity = identity_in(&space, directory)?;
     Ok((space, identity))
 }
