@@ -36,6 +36,9 @@ const CLOCK_JUMPS: usize = 4;
 const CHURN: &str = "churn";
 const CHURNING: usize = 200;
 const CHURN_PER_FACE: usize = 3;
+/// So many faces later a face comes again with another embedding, or is erased: far more than a batch holds.
+const REPLACED_AFTER: usize = 70;
+const ERASED_AFTER: usize = 150;
 const GARBAGE: &str = "{\"embedding\":";
 
 /// A record of the input and when it is sent.
@@ -206,24 +209,27 @@ fn input_of(dataset: &Dataset) -> Vec<Sent> {
     };
     let mut later: BTreeMap<usize, Vec<Sent>> = BTreeMap::new();
     let mut input = Vec::new();
-    for row in 0..rows.len() {
+    // Beyond the last face only what comes later, and the churn: what comes and goes in one batch is never told.
+    for row in 0..=rows.len() + ERASED_AFTER {
         input.extend(later.remove(&row).into_iter().flatten());
-        if row % 23 == 5 {
-            input.push(face(row, (row + 1) % rows.len()));
-            later.entry(row + 70).or_default().push(face(row, row));
-        } else {
-            input.push(face(row, row));
-        }
-        if row % 61 == 3 {
-            input.push(face(row, row));
-        }
-        if is_erased(row) {
-            let erase = Sent { payload: None, ..face(row, row) };
-            let again = (row % 80 == 7).then(|| face(row, row));
-            later.entry(row + 150).or_default().extend([Some(erase), again].into_iter().flatten());
-        }
-        if row % 97 == 0 {
-            input.push(Sent { payload: Some(GARBAGE.as_bytes().to_vec()), ..face(row, row) });
+        if row < rows.len() {
+            if row % 23 == 5 {
+                input.push(face(row, (row + 1) % rows.len()));
+                later.entry(row + REPLACED_AFTER).or_default().push(face(row, row));
+            } else {
+                input.push(face(row, row));
+            }
+            if row % 61 == 3 {
+                input.push(face(row, row));
+            }
+            if is_erased(row) {
+                let erase = Sent { payload: None, ..face(row, row) };
+                let again = (row % 80 == 7).then(|| face(row, row));
+                later.entry(row + ERASED_AFTER).or_default().extend([Some(erase), again].into_iter().flatten());
+            }
+            if row % 97 == 0 {
+                input.push(Sent { payload: Some(GARBAGE.as_bytes().to_vec()), ..face(row, row) });
+            }
         }
         for turn in 0..CHURN_PER_FACE {
             let number = row * CHURN_PER_FACE + turn;
@@ -231,7 +237,7 @@ fn input_of(dataset: &Dataset) -> Vec<Sent> {
             input.push(Sent { key: format!("churn-{}", sent.key), collection: CHURN, ..sent });
         }
     }
-    input.extend(later.into_values().flatten());
+    assert!(later.is_empty());
     input
 }
 
