@@ -323,9 +323,9 @@ impl Shard {
             self.metrics.store_compactions.inc();
             tracing::info!(%collection, "compacted the vector file");
         }
-        if self.store.needs_rewrite()? {
+        if self.store.sled_needs_rewrite()? {
             let began = Instant::now();
-            self.store.rewrite()?;
+            self.store.rewrite_sled()?;
             self.metrics.store_compactions.inc();
             tracing::info!(seconds = began.elapsed().as_secs_f64(), "wrote sled anew");
         }

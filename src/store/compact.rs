@@ -131,7 +131,7 @@ impl Store {
             store.compact(&name)?;
             store.compact_snapshots(&name)?;
         }
-        store.rewrite()?;
+        store.rewrite_sled()?;
         Ok(Compacted { bytes_before, bytes_after: store.size_on_disk()? })
     }
 
@@ -160,12 +160,12 @@ impl Store {
     }
 
     /// Whether sled is worth writing anew. Cheap enough to ask after every commit.
-    pub fn needs_rewrite(&self) -> Result<bool, StoreError> {
+    pub fn sled_needs_rewrite(&self) -> Result<bool, StoreError> {
         self.space.needs_rewrite()
     }
 
     /// Writes sled anew, without what was overwritten or removed.
-    pub fn rewrite(&self) -> Result<(), StoreError> {
+    pub fn rewrite_sled(&self) -> Result<(), StoreError> {
         rewrite::rewrite(&self.space, &self.directory, &rewrite::as_it_is)
     }
 }

@@ -19,6 +19,8 @@ pub enum StoreError {
     #[error("{} cannot be read: {what}; without it nothing can be repaired: restore the directory from a backup, or start a new state.dir and \
              read the input again", path.display())]
     Unreadable { path: PathBuf, what: String },
+    #[error("{} was closed when it could not be written anew; what went wrong was told before: see to that and start again", path.display())]
+    Closed { path: PathBuf },
     #[error(
         "{} has format {found}, which was never released and is not upgraded to {FORMAT}: \
          start a new state.dir and read the input again",

@@ -238,7 +238,7 @@ mod tests {
         assert!(matches!(rewrite(&space, &directory, &as_it_is), Err(StoreError::Damaged { .. })));
         assert_eq!(space.count(KIND), records().len(), "what was there goes on");
         space.close().unwrap();
-        assert!(matches!(space.get::<u32>(KIND), Err(StoreError::Damaged { .. })), "closed, and says so");
+        assert!(matches!(space.get::<u32>(KIND), Err(StoreError::Closed { .. })), "closed, and says so");
         repair(&directory).unwrap();
         assert_eq!(Space::open(&directory.sled()).unwrap().count(KIND), records().len());
     }

@@ -127,11 +127,7 @@ impl Space {
 
     /// The tree as it is now. Whoever keeps it delays its closing.
     fn tree(&self) -> Result<Arc<Guarded>, StoreError> {
-        lock(&self.tree).clone().ok_or_else(|| self.closed())
-    }
-
-    fn closed(&self) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), what: "it was closed after a failure".to_string() }
+        lock(&self.tree).clone().ok_or_else(|| StoreError::Closed { path: self.path.clone() })
     }
 
     /// Bytes of sled's log, in which all is that was ever written since it was last written anew.
@@ -418,6 +414,7 @@ impl Space {
             .collect()
     }
 
+    /// Some of the tree, as it is now. Whoever keeps it delays its closing.
     fn range(&self, range: impl FnOnce(&sled::Tree) -> sled::Iter) -> Result<Items, StoreError> {
         self.tree().map(|tree| Items { iterator: range(&tree), _tree: tree })
     }
