@@ -5,6 +5,7 @@ integer a line), neighbours its `.npz`. What is wrong with a file is said with i
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +20,37 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Lists:
+    """Neighbours out of a file, nearest first: `rows [N, k]`, -1 where one is not of these faces; `cosines [N, k]`."""
+
+    rows: Integers
+    cosines: Floats
+
+    def of(self, chosen: Integers) -> "Lists":
+        """The lists of the faces at these rows, as if there were no others."""
+        place = np.full(len(self.rows) + 1, -1)  # the last is where -1 is looked up
+        place[chosen] = np.arange(len(chosen))
+        return Lists(place[self.rows[chosen]], self.cosines[chosen])
+
+
+@dataclass(frozen=True)
 class Faces:
-    """`features [N, d]`, L2-normalised, and the identity of each row."""
+    """`features [N, d]`, L2-normalised, the identity of each row, and perhaps neighbours that need no search."""
 
     features: Floats
     identities: Integers
+    near: Lists | None = None
 
     def __len__(self) -> int:
         return len(self.identities)
 
+    @property
+    def dimension(self) -> int:
+        return self.features.shape[1]
+
     def rows(self, rows: NDArray[np.bool_] | Integers) -> "Faces":
-        return Faces(self.features[rows], self.identities[rows])
+        near = self.near.of(np.arange(len(self))[rows]) if self.near is not None else None
+        return Faces(self.features[rows], self.identities[rows], near)
 
     def and_those_of(self, other: "Faces") -> "Faces":
         return Faces(
@@ -41,21 +62,37 @@ class Faces:
         return self.rows(np.isin(self.identities, identities))
 
 
-def read(features: Path, labels: Path, dimension: int) -> Faces:
+def read(features: Path, labels: Path, dimension: int | None = None, neighbours: Path | None = None) -> Faces:
     identities = read_labels(labels)
+    if dimension is None and features.suffix != ".npy":
+        dimension = dimension_by_size(features, labels, len(identities))
     values = read_features(features, dimension)
     if len(values) != len(identities):
         raise SystemExit(
-            f"{features} has {len(values)} rows of {dimension}, but {labels} has {len(identities)} labels: "
+            f"{features} has {len(values)} rows of {values.shape[1]}, but {labels} has {len(identities)} labels: "
             "check --dimension and --labels"
         )
     if len(identities) and (identities == identities[0]).all():
         raise SystemExit(f"{labels}: every row has the label {identities[0]}; there must be two identities at least")
-    return Faces(normalise(values), identities)
+    near = Lists(*read_neighbours(neighbours, len(values))) if neighbours else None
+    return Faces(normalise(values), identities, near)
 
 
-def read_features(file: Path, dimension: int) -> Floats:
-    """Rows as they are in the file."""
+def dimension_by_size(features: Path, labels: Path, faces: int) -> int:
+    """Of a file without a header, which has as many rows as there are labels."""
+    size = opened(features).seek(0, 2)
+    if not faces or not size or size % (4 * faces):
+        raise SystemExit(
+            f"{features} holds {size} bytes, not so many f32 for each of the {faces} labels of {labels}: "
+            "check --labels, or give --dimension"
+        )
+    dimension = size // (4 * faces)
+    print(f"{features}: {dimension} numbers a face, by its size and the {faces} labels", file=sys.stderr)
+    return dimension
+
+
+def read_features(file: Path, dimension: int | None) -> Floats:
+    """Rows as they are in the file; only an `.npy` knows its dimension itself."""
     if file.suffix == ".npy":
         try:
             values = np.load(opened(file), allow_pickle=False)
@@ -63,9 +100,11 @@ def read_features(file: Path, dimension: int) -> Floats:
             raise SystemExit(f"{file} is not an .npy of numbers: {error}") from None
         if values.ndim != 2 or values.dtype.kind not in "fiu":
             raise SystemExit(f"{file} holds {values.dtype} of shape {values.shape}, not numbers of [faces, dimension]")
-        if values.shape[1] != dimension:
+        if dimension and values.shape[1] != dimension:
             raise SystemExit(f"{file} has rows of {values.shape[1]}, not of {dimension}: check --dimension")
     else:
+        if dimension is None:
+            raise SystemExit(f"{file} does not say its dimension: give --dimension")
         values = np.fromfile(opened(file), dtype="<f4")
         if values.size % dimension or file.stat().st_size % 4:
             raise SystemExit(
@@ -137,7 +176,9 @@ def opened(file: Path) -> BinaryIO:
 def enough(faces: Faces, neighbours: int, where: str) -> None:
     """Refuses faces that nothing can be learnt or said of."""
     if (identities := len(np.unique(faces.identities))) < 2:
-        raise SystemExit(f"{where} has {identities} identity; two at least are needed")
+        raise SystemExit(
+            f"{where} has {identities} {'identity' if identities == 1 else 'identities'}; two at least are needed"
+        )
     if len(faces) <= neighbours:
         raise SystemExit(f"{where} has {len(faces)} faces; {neighbours} neighbours need {neighbours + 1} at least")
 
@@ -188,3 +229,16 @@ def hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces]:
     order = shuffled(np.unique(faces.identities), seed + 1)  # another shuffle than the one that made the halves
     held = round(len(order) * share)
     return faces.of(order[held:]), faces.of(order[:held])
+
+
+def at_most(faces: Faces, count: int, seed: int) -> Faces:
+    """All of them, or whole identities, in the shuffle's order, as long as their faces are no more than `count`."""
+    if len(faces) <= count:
+        return faces
+    names, sizes = np.unique(faces.identities, return_counts=True)
+    size, taken, total = dict(zip(names.tolist(), sizes.tolist(), strict=True)), [], 0
+    for name in shuffled(names, seed).tolist():
+        if total + size[name] <= count:
+            taken.append(name)
+            total += size[name]
+    return faces.of(np.array(taken, dtype=np.int64))

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetd_train import pipeline
-from facetd_train.data import Faces
+from facetd_train.data import Faces, at_most
 from facetd_train.merging import SINGLE, Linkages, Merging, Rule
 from facetd_train.pipeline import Scorer
 from facetd_train.scores import score
 
 THRESHOLDS = np.round(np.arange(0.05, 0.991, 0.005), 3)
+SCORED = 10_000  # faces at most that are scored; of more, a part of the identities says as much
+CROWD = 30_000  # faces at most in the crowd
 CAUTION = 0.005  # BCubed F given away for a higher threshold
 CAP = 16  # 8 and 32 gave the same within noise
 EVIDENCE = tuple(Rule("evidence", per_face, CAP) for per_face in (2, 3, 4))
@@ -64,6 +66,8 @@ class Validation:
     """
 
     def __init__(self, faces: Faces, strangers: Faces, seed: int) -> None:
+        self.faces = faces = at_most(faces, SCORED, seed)
+        strangers = at_most(strangers, CROWD - len(faces), seed)
         generator = np.random.default_rng(seed)
         self.populations: dict[str, list[Population]] = {"1.0": [Population.all_of(faces)]}
         for share, draws in ((0.3, 3), (0.1, 6)):
