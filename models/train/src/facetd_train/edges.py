@@ -59,19 +59,20 @@ class Structure:
         longest, scale = candidate.shape[1], math.log1p(self.hop1)
         mask, cosine = self.near.mask[query], self.cosine[query]
         members, weights = self._circle(query)  # [Q, 1 + k]
+        ranks = torch.arange(longest + 1, device=query.device)
         other, other_weights = self._circle(candidate)  # [Q, k, 1 + k]
 
         # Where each face stands in the query's circle, looked up for everyone in the candidate's.
         nowhere = longest + 1
-        place = torch.full((len(query), self.total + 1), nowhere)
-        place.scatter_(1, members, torch.arange(longest + 1).expand_as(members))
+        place = members.new_full((len(query), self.total + 1), nowhere)
+        place.scatter_(1, members, ranks.expand_as(members))
         place[:, self.total] = nowhere  # where those that are absent were put
         met = place.gather(1, other.flatten(1)).view_as(other)
         met_weights = torch.cat([weights, weights.new_zeros(len(query), 1)], dim=1).gather(1, met.flatten(1))
         products = met_weights.view_as(other) * other_weights
 
         def weighted_shared(first: int) -> Tensor:
-            within = (met <= first) & (torch.arange(longest + 1) <= first)
+            within = (met <= first) & (ranks <= first)
             lengths = [w[..., : first + 1].square().sum(-1).sqrt() for w in (weights, other_weights)]
             return (products * within).sum(2) / (lengths[0].unsqueeze(1) * lengths[1])
 
@@ -82,7 +83,7 @@ class Structure:
 
         compute = {
             "cosine": lambda: cosine,
-            "rank": lambda: (torch.arange(longest).float().log1p() / scale).expand_as(cosine),
+            "rank": lambda: (ranks[:-1].float().log1p() / scale).expand_as(cosine),
             "reverse_rank": reverse_rank,
             "weighted_shared_5": lambda: weighted_shared(NEAREST),
             "weighted_shared_hop1": lambda: weighted_shared(self.hop1),

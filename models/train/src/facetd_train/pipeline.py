@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facetd_train import device
 from facetd_train.data import Floats
 from facetd_train.edges import Structure
 from facetd_train.merging import Linkages
@@ -39,11 +40,12 @@ def link(model: Scorer, features: Floats) -> Linkages:
     faces = len(features)
     if faces < 2:
         return Linkages(faces, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    values, everyone = torch.from_numpy(features), torch.arange(faces)
-    rows, _ = search(features, model.hop1)
+    where = device.of(model)
+    values, everyone = torch.from_numpy(features).to(where), torch.arange(faces, device=where)
+    rows, _ = search(features, model.hop1, where)
     hop1 = Neighbourhoods(rows, torch.ones_like(rows, dtype=torch.bool))
     enhanced = model.enhance_all(values, everyone, hop1.first(model.hop2))
     edges = Structure.of(values, everyone, hop1, model.hop1).edges(model.edges, everyone, rows) if model.edges else None
     linkage = model.link_all(enhanced, everyone, hop1, edges)
     query = everyone.unsqueeze(1).expand_as(rows)
-    return Linkages(faces, *(column.flatten().numpy() for column in (query, rows, linkage)))
+    return Linkages(faces, *(column.flatten().cpu().numpy() for column in (query, rows, linkage)))
