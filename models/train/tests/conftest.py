@@ -1,12 +1,13 @@
 """Shared pieces: everything seeded, one small model whose every weight matters."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from facetd_train import fixtures
+from facetd_train import fixtures, validation
 from facetd_train.data import Faces, normalise
 from facetd_train.model import FaceTransformer
 
@@ -33,6 +34,14 @@ def people() -> Faces:
     centres = generator.normal(size=(100, 16))
     features = centres[identities] + 0.35 * generator.normal(size=(400, 16))
     return Faces(normalise(features.astype(np.float32)), identities)
+
+
+@pytest.fixture(scope="module")
+def few_thresholds() -> Iterator[None]:
+    """For tests of a whole fit, whose time would be spent on scoring all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "THRESHOLDS", np.round(np.arange(0.1, 0.99, 0.1), 3))
+        yield
 
 
 @pytest.fixture(scope="session")

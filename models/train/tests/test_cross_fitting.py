@@ -13,6 +13,7 @@ from facetd_train.edges import NAMES
 from facetd_train.fitting import fit
 from facetd_train.fixtures import TINY
 from facetd_train.model import FACETD, FaceTransformer
+from facetd_train.neighbours import search
 from facetd_train.scores import score
 from facetd_train.training import Plan
 
@@ -32,9 +33,11 @@ def test_each_part_is_answered_by_a_model_without_it(people: Faces, monkeypatch:
         seen.append(faces)
         return learn(model, faces, plan, share)
 
-    def noted_too(model: FaceTransformer, faces: Faces, who: torch.Tensor, plan: Plan) -> cross_fitting.Examples:
+    def noted_too(
+        model: FaceTransformer, faces: Faces, who: torch.Tensor, long: torch.Tensor, plan: Plan
+    ) -> cross_fitting.Examples:
         asked.append(who.numpy())
-        return ask(model, faces, who, plan)
+        return ask(model, faces, who, long, plan)
 
     monkeypatch.setattr(cross_fitting, "learn", noted)
     monkeypatch.setattr(cross_fitting, "examples", noted_too)
@@ -53,7 +56,8 @@ def test_each_part_is_answered_by_a_model_without_it(people: Faces, monkeypatch:
 def test_examples_are_what_the_pipeline_feeds_the_judge(people: Faces) -> None:
     few = people.rows(np.arange(80))
     model = FaceTransformer(SIZES).eval()
-    made = examples(model, few, torch.ones(80, dtype=torch.bool), replace(PLAN, populations=1))
+    long, _ = search(few.features, PLAN.neighbours)
+    made = examples(model, few, torch.ones(80, dtype=torch.bool), long, replace(PLAN, populations=1))
     with torch.inference_mode():
         linkage = model.lp.judge(made.opinion, made.mask, made.edges).sigmoid()
     expected = pipeline.link(model, few.features)

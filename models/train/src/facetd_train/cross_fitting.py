@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facetd_train import data
+from facetd_train import data, device
 from facetd_train.data import Faces
 from facetd_train.edge_predictor import Judge
 from facetd_train.edges import Structure
+from facetd_train.keeping import NOTHING, Keep
 from facetd_train.model import FaceTransformer
-from facetd_train.neighbours import search, within
+from facetd_train.neighbours import nearest, within
 from facetd_train.training import Plan, decayed, learn, population, rate, report
 
 DEAL = 99  # seeds the shuffle that deals identities, another than the splits use
@@ -39,45 +40,55 @@ class Examples:
         return Examples(*(torch.cat([getattr(part, column) for part in parts]) for column in columns))
 
 
-def cross_fit(model: FaceTransformer, faces: Faces, plan: Plan, steps_share: float) -> None:
-    """Trains `model.lp.judge`; `steps_share` of the plan's steps is what the rest of the model was trained for."""
+def cross_fit(model: FaceTransformer, faces: Faces, plan: Plan, steps_share: float, keep: Keep = NOTHING) -> None:
+    """Trains `model.lp.judge`; `steps_share` of the plan's steps is what the rest of the model was trained for.
+
+    Parts that were finished before an interruption are not trained again.
+    """
+    where = device.of(model)
     order = data.shuffled(np.unique(faces.identities), DEAL)
+    long, _ = nearest(faces, plan.neighbours, where)
     parts = []
     for place in range(plan.parts):
+        name = f"part-{place + 1}"
+        if kept := keep.load(name):
+            parts.append(Examples(**{column: values.to(where) for column, values in kept.items()}))
+            continue
         part = np.isin(faces.identities, order[place :: plan.parts])
         torch.manual_seed(plan.seed + place)
-        stranger = FaceTransformer(model.architecture)
+        stranger = FaceTransformer(model.architecture).to(where)
         loss = learn(stranger, faces.rows(~part), plan, steps_share)
         report(f"part {place + 1}/{plan.parts}: {int(part.sum())} faces kept from it  loss {loss:.4f}")
-        parts.append(examples(stranger.eval(), faces, torch.from_numpy(part), plan))
+        parts.append(examples(stranger.eval(), faces, torch.from_numpy(part), long, plan))
+        keep.save(name, vars(parts[-1]))
     torch.manual_seed(plan.seed)
     loss = learn_to_judge(model.lp.judge.train(), Examples.all_of(parts), plan)
     report(f"judge: {sum(len(part.mask) for part in parts)} examples  loss {loss:.4f}")
 
 
 @torch.inference_mode()
-def examples(model: FaceTransformer, faces: Faces, asked: Tensor, plan: Plan) -> Examples:
+def examples(model: FaceTransformer, faces: Faces, asked: Tensor, long: Tensor, plan: Plan) -> Examples:
     """What the judge hears of the faces `asked [N]`, in populations of many sizes drawn from all of them."""
-    generator = torch.Generator().manual_seed(plan.seed)
-    features, identities = torch.from_numpy(faces.features), torch.from_numpy(faces.identities)
-    long, _ = search(faces.features, plan.neighbours)
+    generator, where = torch.Generator().manual_seed(plan.seed), device.of(model)
+    features, identities = torch.from_numpy(faces.features).to(where), torch.from_numpy(faces.identities).to(where)
+    asked = asked.to(where)
     names, hop1, found = model.edges, model.hop1, []
     for draw in range(plan.populations):
-        here = torch.ones_like(asked) if draw == 0 else population(len(faces), plan, generator)
+        here = torch.ones_like(asked) if draw == 0 else population(len(faces), plan, generator).to(where)
         members = here.nonzero().squeeze(1)
         queries = asked[members].nonzero().squeeze(1)
         queries = queries[torch.randperm(len(queries), generator=generator)[: plan.asked]]
         if len(members) < 2 or not len(queries):
             continue
         near = within(long[members], here, hop1)
-        place = torch.zeros(len(faces), dtype=torch.int64)
-        place[members] = torch.arange(len(members))
+        place = members.new_zeros(len(faces))
+        place[members] = torch.arange(len(members), device=where)
         enhanced = model.enhance_all(features, members, near.first(model.hop2))
         structure = Structure.of(features, members, near, hop1)
         for query in queries.split(512):
             candidate, mask = place[near.rows[query]], near.mask[query]
             opinion = model.lp.opinion(enhanced[query], enhanced[candidate], mask)
-            edges = structure.edges(names, query, candidate) if names else torch.zeros(*mask.shape, 0)
+            edges = structure.edges(names, query, candidate) if names else opinion.new_zeros(*mask.shape, 0)
             same = identities[near.rows[query]] == identities[members[query]].unsqueeze(1)
             found.append(Examples(opinion, mask, edges, same.float()))
     return Examples.all_of(found)

@@ -2,69 +2,121 @@
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from facetd_train import pipeline
 from facetd_train.cross_fitting import cross_fit
 from facetd_train.data import Faces
+from facetd_train.device import CPU
+from facetd_train.keeping import NOTHING, Keep
 from facetd_train.model import FACETD, Architecture, FaceTransformer
-from facetd_train.neighbours import search
-from facetd_train.training import Plan, learn, report
+from facetd_train.scores import Scores, score
+from facetd_train.training import Plan, Training, report
 from facetd_train.validation import Choice, Validation
 
 FEWEST = 20  # faces; fewer say nothing about anyone else
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    epoch: float
+    loss: float  # the mean since the last one
+    goodness: float  # on validation (Choice)
+
+
+@dataclass(frozen=True)
 class Trained:
     model: FaceTransformer
     choices: list[Choice]  # the one to ship first, then the other rule's best
+    scores: Scores  # of the first, on the validation identities
     identities: int
     faces: int
     epochs: int  # at the checkpoint that was kept
     neighbour_similarity: dict[str, float]
+    history: list[Checkpoint]
 
 
-def fit(train: Faces, held_out: Faces, architecture: Architecture, plan: Plan) -> Trained:
+@dataclass
+class Best:
+    """The checkpoint that is the best so far; at step 0 nothing is trained yet."""
+
+    goodness: float
+    step: int
+    weights: dict[str, Tensor]
+
+
+def fit(
+    train: Faces,
+    held_out: Faces,
+    architecture: Architecture,
+    plan: Plan,
+    device: torch.device = CPU,
+    keep: Keep = NOTHING,
+) -> Trained:
+    """Goes on from what `keep` holds, if anything: on one thread with the result it would have had anyway."""
     if min(len(train), len(held_out)) < FEWEST:
         raise SystemExit(f"{len(train)} faces to train on and {len(held_out)} to validate: at least {FEWEST} of each")
+    kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
     validation = Validation(held_out, train, plan.seed)
-    model = FaceTransformer(architecture)
-    best = validation.quick(model.eval())
-    kept, kept_at = copy.deepcopy(model.state_dict()), 0
-    report(f"before training: {best}")
+    model = FaceTransformer(architecture).to(device)
+    training = Training(model, train, plan)
+    warn_of_short_lists(train, training.long, plan)
     steps_an_epoch, started = plan.steps_an_epoch(len(train)), time.monotonic()
-
-    def check(step: int, loss: float) -> None:
-        nonlocal best, kept, kept_at
+    history: list[Checkpoint] = []
+    if kept:
+        training.restore(kept["training"])
+        best, history = Best(**kept["best"]), [Checkpoint(**checkpoint) for checkpoint in kept["history"]]
+        report(f"going on from epoch {training.step / steps_an_epoch:.1f}/{plan.epochs}")
+    else:
         choice = validation.quick(model.eval())
-        if choice.goodness > best.goodness:
-            best, kept, kept_at = choice, copy.deepcopy(model.state_dict()), step
-        report(
-            f"epoch {step / steps_an_epoch:.1f}/{plan.epochs}  loss {loss:.4f}  "
-            f"{time.monotonic() - started:.0f} s  {choice}"
-        )
+        best = Best(choice.goodness, 0, copy.deepcopy(model.state_dict()))
+        report(f"before training: {choice}")
 
-    learn(model, train, plan, check=check)
-    model.load_state_dict(kept)
+    for loss in training.checks():
+        choice, epoch = validation.quick(model.eval()), training.step / steps_an_epoch
+        history.append(Checkpoint(training.step, epoch, loss, choice.goodness))
+        report(f"epoch {epoch:.1f}/{plan.epochs}  loss {loss:.4f}  {time.monotonic() - started:.0f} s  {choice}")
+        if choice.goodness > best.goodness:
+            best = Best(choice.goodness, training.step, copy.deepcopy(model.state_dict()))
+        in_vain = sum(checkpoint.step > best.step for checkpoint in history)
+        if in_vain >= plan.patience and training.step < training.last:
+            training.last = training.step
+            report(f"stopped: no better for {in_vain} checks than at epoch {best.step / steps_an_epoch:.1f}")
+        progress = {"training": training.state(), "best": vars(best), "history": [asdict(each) for each in history]}
+        keep.save("training", progress)
+
+    model.load_state_dict(best.weights)
     if architecture.kind == FACETD:
-        cross_fit(model, train, plan, kept_at / plan.steps(len(train)))
+        cross_fit(model, train, plan, best.step / plan.steps(len(train)), keep)
     model.eval()
     choices = validation.thorough(model)
     for place, choice in zip(("chosen", "instead of"), choices, strict=True):
         report(f"{place}: {choice}")
-    _, similarity = search(train.features, architecture.hop1)
+    linkages = pipeline.link(model, validation.faces.features)
     return Trained(
-        model=model,
+        model=model.cpu(),
         choices=choices,
+        scores=score(validation.faces.identities, linkages.clusters(choices[0].merging)),
         identities=len(set(train.identities.tolist())),
         faces=len(train),
-        epochs=round(kept_at / steps_an_epoch),
-        neighbour_similarity=quantiles(similarity.flatten()),
+        epochs=round(best.step / steps_an_epoch),
+        neighbour_similarity=quantiles(training.similarity.cpu()),
+        history=history,
     )
+
+
+def warn_of_short_lists(train: Faces, long: Tensor, plan: Plan) -> None:
+    found, wanted = float((long >= 0).sum(1).float().mean()), min(plan.neighbours, len(train) - 1)
+    if train.near is not None and found < wanted:
+        report(
+            f"warning: of the neighbours in the file {found:.0f} a face are trained on, fewer than the {wanted} that "
+            "populations are drawn from: where few faces have arrived, neighbourhoods will be too short"
+        )
 
 
 def quantiles(similarity: Tensor) -> dict[str, float]:

@@ -3,21 +3,25 @@
 A stream starts empty. So each step draws a population, a random part of the faces, and searches all neighbourhoods
 within it: the model sees dense and sparse ones, faces without a neighbour, and neighbourhoods that hold nothing but
 strangers. All queries of a step share one population, so each enhanced embedding they need is computed once.
+
+What is drawn is drawn on the CPU, so that a seed means the same populations wherever the model runs.
 """
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from facetd_train import device
 from facetd_train.data import Faces
 from facetd_train.model import FaceTransformer
-from facetd_train.neighbours import Neighbourhoods, search, within
+from facetd_train.neighbours import Neighbourhoods, nearest, within
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Plan:
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
+    patience: int = 3  # checks without a better one before training stops
     seed: int = 0
     # Of an EdgePredictor's judge (cross_fitting.py):
     parts: int = 3  # the identities are dealt into
@@ -49,41 +54,73 @@ class Plan:
         return max(1, faces // self.queries)
 
 
-def learn(
-    model: FaceTransformer,
-    faces: Faces,
-    plan: Plan,
-    share: float = 1.0,
-    check: Callable[[int, float], None] | None = None,
-) -> float:
-    """Runs the plan's steps, or the first `share` of them; returns the mean loss since the last check.
+class Training:
+    """A model under way: everything its next step depends on.
 
-    `check` is told the step and that mean, at each of the plan's checkpoints.
+    It runs the plan's steps, or the first `share` of them; whoever wants to stop it sooner lowers `last`.
     """
-    generator = torch.Generator().manual_seed(plan.seed)
-    features, identities = torch.from_numpy(faces.features), torch.from_numpy(faces.identities)
-    long, _ = search(faces.features, plan.neighbours)
-    optimiser = torch.optim.AdamW(decayed(model, plan.weight_decay), lr=plan.learning_rate)
-    steps = plan.steps(len(faces))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, plan.warm_up, steps))
-    check_every = math.ceil(steps / plan.checks)
-    losses: list[float] = []  # since the last check
-    mean = 0.0
-    for step in tqdm(range(1, round(share * steps) + 1), unit="step", disable=not sys.stderr.isatty()):
-        model.train()
-        loss = step_loss(model, features, identities, long, plan, generator)
-        optimiser.zero_grad()
+
+    def __init__(self, model: FaceTransformer, faces: Faces, plan: Plan, share: float = 1.0) -> None:
+        self.model, self.plan, self.device = model, plan, device.of(model)
+        self.features = torch.from_numpy(faces.features).to(self.device)
+        self.identities = torch.from_numpy(faces.identities).to(self.device)
+        self.long, cosines = nearest(faces, plan.neighbours, self.device)
+        first = self.long[:, : model.hop1]
+        self.similarity = cosines[:, : model.hop1][first >= 0]  # of candidates
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.optimiser = torch.optim.AdamW(decayed(model, plan.weight_decay), lr=plan.learning_rate)
+        self.steps = plan.steps(len(faces))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: rate(step, plan.warm_up, self.steps)
+        )
+        self.step, self.last = 0, round(share * self.steps)
+
+    def checks(self) -> Iterator[float]:
+        """Stops at each of the plan's checkpoints, and at the end, for the mean loss since the one before."""
+        check_every = math.ceil(self.steps / self.plan.checks)
+        losses: list[float] = []
+        with tqdm(total=self.last, initial=self.step, unit="step", disable=not sys.stderr.isatty()) as bar:
+            while self.step < self.last:
+                losses.append(self._advance())
+                bar.update()
+                if self.step % check_every == 0 or self.step == self.last:
+                    yield sum(losses) / len(losses)
+                    losses.clear()
+
+    def _advance(self) -> float:
+        self.model.train()
+        with device.precision(self.device):
+            loss = step_loss(self.model, self.features, self.identities, self.long, self.plan, self.generator)
+        self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % check_every == 0 or step == steps:
-            mean = sum(losses) / len(losses)
-            losses.clear()
-            if check:
-                check(step, mean)
-    return sum(losses) / len(losses) if losses else mean
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.step += 1
+        return loss.item()
+
+    def state(self) -> dict[str, Any]:
+        """To be taken at a checkpoint."""
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimiser", "schedule")}
+        drawn = {"generator": self.generator.get_state(), "cpu": torch.get_rng_state()}  # the CPU's: of dropout
+        if self.device.type == "cuda":
+            drawn["cuda"] = torch.cuda.get_rng_state(self.device)
+        return parts | drawn | {"step": self.step, "last": self.last}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name in ("model", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        self.step, self.last = state["step"], state["last"]
+
+
+def learn(model: FaceTransformer, faces: Faces, plan: Plan, share: float = 1.0) -> float:
+    """Runs the plan's steps, or the first `share` of them, without a check; returns the last mean loss."""
+    losses = [0.0, *Training(model, faces, plan, share).checks()]
+    return losses[-1]
 
 
 def step_loss(
@@ -92,7 +129,7 @@ def step_loss(
     """Cross-entropy of the linkages of one step's queries."""
     sizes = model.architecture
     while True:
-        here = population(len(features), plan, generator)
+        here = population(len(features), plan, generator).to(features.device)
         members = here.nonzero().squeeze(1)
         queries = members[torch.randperm(len(members), generator=generator)[: plan.queries]]
         hop1 = shortened(within(long[queries], here, sizes.hop1), plan.shorten, generator)
@@ -107,7 +144,7 @@ def step_loss(
     candidate[hop1.mask] = place[len(queries) :]
     logits = model.lp.logits(enhanced[place[: len(queries)]], enhanced[candidate], hop1.mask)
     same = (identities[hop1.rows] == identities[queries].unsqueeze(1)).float()
-    return F.binary_cross_entropy_with_logits(logits[hop1.mask], same[hop1.mask])
+    return F.binary_cross_entropy_with_logits(logits[hop1.mask].float(), same[hop1.mask])
 
 
 def population(count: int, plan: Plan, generator: torch.Generator) -> Tensor:
@@ -121,7 +158,7 @@ def shortened(neighbourhoods: Neighbourhoods, share: float, generator: torch.Gen
     count, width = neighbourhoods.mask.shape
     length = torch.randint(0, width + 1, (count, 1), generator=generator)
     length[torch.rand(count, generator=generator) >= share] = width
-    mask = neighbourhoods.mask & (torch.arange(width) < length)
+    mask = neighbourhoods.mask & (torch.arange(width) < length).to(neighbourhoods.mask.device)
     return Neighbourhoods(neighbourhoods.rows, mask)
 
 

@@ -1,0 +1,65 @@
+"""What an interrupted fit goes on from: files in the folder of `--keep` that stay until the fit has ended.
+
+Each is written whole or not at all, and holds what its fit was asked for, so that no other fit goes on with it.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+SUFFIX = ".unfinished"
+
+
+class Keep:
+    def __init__(self, folder: Path, asked: dict[str, object]) -> None:
+        self.folder, self.asked = folder, asked
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        written = self.folder / f"{name}{SUFFIX}.writing"
+        torch.save({"asked": self.asked, "state": state}, written)
+        written.replace(self.folder / f"{name}{SUFFIX}")
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        file = self.folder / f"{name}{SUFFIX}"
+        if not file.exists():
+            return None
+        try:
+            kept = torch.load(file, map_location="cpu", weights_only=True)
+            asked, state = kept["asked"], kept["state"]
+        except (RuntimeError, EOFError, KeyError, TypeError, BadZipFile, pickle.UnpicklingError):
+            raise SystemExit(f"{file} is damaged: remove it to do its part of the fit again") from None
+        if other := [
+            f"{key} was {asked.get(key)}, now {self.asked.get(key)}"
+            for key in sorted(asked.keys() | self.asked.keys())
+            if asked.get(key) != self.asked.get(key)
+        ]:
+            raise SystemExit(
+                f"{file} is of another fit: {'; '.join(other)}. Go on with the same arguments, "
+                f"or remove {self.folder}/*{SUFFIX} to start anew"
+            )
+        return state
+
+    def clear(self) -> None:
+        for file in self.folder.glob(f"*{SUFFIX}*"):
+            file.unlink()
+
+
+class KeepNothing(Keep):
+    def __init__(self) -> None:
+        pass
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        pass
+
+    def load(self, name: str) -> None:
+        return None
+
+    def clear(self) -> None:
+        pass
+
+
+NOTHING = KeepNothing()
