@@ -1,27 +1,38 @@
 """Command line: `fit`, `export`, `split`, `evaluate`, `compare`, `fixtures`."""
 
 import argparse
+import hashlib
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from facetd_train import artefact, data, fixtures, pipeline
+from facetd_train import artefact, data, device, fixtures, pipeline, presets
 from facetd_train.artefact import Artefact
 from facetd_train.compare import command as compare
 from facetd_train.export import export
 from facetd_train.fitting import fit
+from facetd_train.keeping import NOTHING, Keep
 from facetd_train.merging import Merging, Rule
 from facetd_train.model import Architecture, FaceTransformer
-from facetd_train.presets import PRESETS
+from facetd_train.presets import PRESETS, Preset
 from facetd_train.scores import Scores, score
+from facetd_train.training import report
 
 
 def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.command(arguments)
+    try:
+        arguments.command(arguments)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        raise SystemExit(f"{error.filename or 'error'}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+INTERRUPTED = 130  # as a shell says it
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,23 +46,26 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     def labelled(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--features", type=Path, required=True, help="learn-to-cluster .bin (headless f32)")
+        made.add_argument("--features", type=Path, required=True, help=".npy, or learn-to-cluster's .bin")
         made.add_argument("--labels", type=Path, required=True, help="one integer a line")
-        made.add_argument("--dimension", type=int, default=128)
+        made.add_argument("--dimension", type=positive, help="of a .bin (default: its size, by the number of labels)")
 
     made = command("fit", run_fit, "Train a model and write its artefact.")
     labelled(made)
-    made.add_argument("--preset", choices=PRESETS, required=True)
+    made.add_argument("--preset", choices=PRESETS, help="(default: the paper's, or what suits as many faces as these)")
+    made.add_argument("--neighbours", type=Path, help="learn-to-cluster's .npz: trains on these instead of a search")
     made.add_argument("--out", type=Path, required=True, help="folder of the artefact")
     made.add_argument("--name", help="the model's name (default: the folder's)")
     made.add_argument("--data", help="the data's name in model.toml (default: the features file's)")
-    made.add_argument("--epochs", type=int, help="instead of the preset's")
+    made.add_argument("--epochs", type=positive, help="instead of the preset's")
     made.add_argument("--seed", type=int, default=0, help="of training; the halves are always split with seed 0")
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA when there)")
+    keep_help = "folder of what an interrupted fit goes on from, and of checkpoint.pt, for export"
+    made.add_argument("--keep", type=Path, help=keep_help)
 
     made = command("export", run_export, "Write the artefact of a fitted model again, from its checkpoint.")
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.pt, which fit writes with --keep")
     made.add_argument("--out", type=Path, required=True)
-    commands.choices["fit"].add_argument("--keep", type=Path, help="folder to keep checkpoint.pt in, for export")
 
     made = command("split", run_split, "Write the training and the test half: train.bin/.meta and test.bin/.meta.")
     labelled(made)
@@ -71,28 +85,47 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError  # argparse says it
+    return number
+
+
 SPLIT_SEED = 0
 
 
 def run_fit(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    preset = PRESETS[arguments.preset]
-    architecture = replace(preset.architecture, dimension=arguments.dimension)
+    where = device.choose(arguments.device)
+    faces = data.read(arguments.features, arguments.labels, arguments.dimension, arguments.neighbours)
+    preset = PRESETS[arguments.preset] if arguments.preset else suited(faces)
+    architecture = replace(preset.architecture, dimension=faces.dimension)
     plan = replace(preset.plan, seed=arguments.seed, epochs=arguments.epochs or preset.plan.epochs)
-    faces = data.read(arguments.features, arguments.labels, arguments.dimension)
+    asked = {"--preset": arguments.preset, "--device": where.type} | fingerprints(faces) | asdict(architecture)
+    keep = Keep(arguments.keep, asked | asdict(plan)) if arguments.keep else NOTHING
+    arguments.out.mkdir(parents=True, exist_ok=True)  # now, not after hours
     if preset.halved:
         faces, _ = data.split(faces, SPLIT_SEED)
     train, held_out = data.hold_out(faces, plan.validation, plan.seed)
-    trained = fit(train, held_out, architecture, plan)
+    data.enough(train, architecture.hop1, f"the part of {arguments.features} to train on")
+    data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
+    report(f"device: {where.type}")
+    try:
+        trained = fit(train, held_out, architecture, plan, where, keep)
+    except KeyboardInterrupt:
+        if arguments.keep:
+            report(f"interrupted: the same command goes on from the last checkpoint in {arguments.keep}")
+        else:
+            report("interrupted: with --keep DIR the same command would go on from its last checkpoint")
+        raise
     merging = trained.choices[0].merging
-    linkages = pipeline.link(trained.model, held_out.features)
     checkpoint = {
         "architecture": asdict(architecture),
         "weights": trained.model.state_dict(),
         "about": {
             "name": arguments.name or arguments.out.resolve().name,
             "merging": asdict(merging),
-            "scores": asdict(score(held_out.identities, linkages.clusters(merging))),
+            "scores": asdict(trained.scores),
             "neighbour_similarity": trained.neighbour_similarity,
             "data": arguments.data or arguments.features.stem,
             "identities": trained.identities,
@@ -102,10 +135,25 @@ def run_fit(arguments: argparse.Namespace) -> None:
         },
     }
     if arguments.keep:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, arguments.keep / "checkpoint.pt")
     write_artefact(checkpoint, arguments.out)
+    keep.clear()
     print(f"wrote {arguments.out} after {time.monotonic() - started:.0f} s")
+
+
+def suited(faces: data.Faces) -> Preset:
+    preset, changes = presets.suited(len(faces), faces.dimension)
+    report(f"{len(faces)} faces: the paper's defaults" + (", but for" if changes else ""))
+    for line in changes:
+        report(f"  {line}")
+    return preset
+
+
+def fingerprints(faces: data.Faces) -> dict[str, str]:
+    """Of what was read, to tell whether it is the same when a fit goes on."""
+    neighbours = faces.near.rows if faces.near else faces.identities[:0]
+    columns = {"--features": faces.features, "--labels": faces.identities, "--neighbours": neighbours}
+    return {name: hashlib.sha256(values).hexdigest()[:8] for name, values in columns.items()}
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -133,8 +181,14 @@ def run_split(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    faces = data.read(arguments.features, arguments.labels, arguments.dimension)
     model = Artefact(arguments.model)
+    faces = data.read(arguments.features, arguments.labels, arguments.dimension)
+    if faces.dimension != model.dimension:
+        raise SystemExit(
+            f"{arguments.features} has rows of {faces.dimension}, but {arguments.model} is of {model.dimension}: "
+            "check --dimension, or take the model's own features"
+        )
+    data.enough(faces, 1, str(arguments.features))
     linkages = pipeline.link(model, faces.features)
     print(f"{model.merging.rule}, threshold {model.merging.threshold:.3f}")
     print(score(faces.identities, linkages.clusters(model.merging)))

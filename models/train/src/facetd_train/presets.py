@@ -1,6 +1,6 @@
-"""Sizes and plans that proved good, by name."""
+"""Sizes and plans that proved good, by name, and what suits faces that come without a name."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from facetd_train import edges
 from facetd_train.model import FACETD, Architecture
@@ -41,3 +41,45 @@ PRESETS = {
         halved=False,
     ),
 }
+
+ENOUGH = 100_000  # faces to train on that the paper's defaults are for
+WHY = {
+    "dimension": "that of the features",
+    "hop1": "of few faces most of 150 neighbours are strangers",
+    "depth": "two layers were no better on 4,158 faces, and take several times as long",
+    "head_dimension": "64 was no better on 4,158 faces",
+    "dropout": "half the width needs less of it",
+    "kind": "LP in the form that learns from thousands of faces",
+    "edges": "how neighbourhoods lie means the same for strangers; coordinates are learnt by heart",
+    "epochs": "with more, the people are learnt by heart",
+    "queries": "a larger step costs little more, since its queries share their candidates",
+    "learning_rate": "there are too few steps to make good for one that is too high",
+    "warm_up": "there are few steps",
+    "validation": "a fifth of few identities says too little",
+    "checks": "every other one of so few epochs",
+}
+
+
+def suited(faces: int, dimension: int) -> tuple[Preset, list[str]]:
+    """For this many labelled faces: the paper's defaults, or `real-edges`, which 940 to 4,158 faces were trained with.
+
+    With it a line for each of the paper's defaults that is changed, which says why.
+    """
+    paper = Preset(Architecture(), Plan(), halved=False)
+    if round((1 - paper.plan.validation) * faces) >= ENOUGH:
+        chosen = replace(paper, architecture=replace(paper.architecture, dimension=dimension))
+    else:
+        small = PRESETS["real-edges"]
+        chosen = Preset(replace(small.architecture, dimension=dimension), small.plan, halved=False)
+    before, after = (asdict(preset.architecture) | asdict(preset.plan) for preset in (paper, chosen))
+    return chosen, [
+        f"{name} {written(value)}, not {written(before[name])}: {WHY[name]}"
+        for name, value in after.items()
+        if value != before[name]
+    ]
+
+
+def written(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} features" if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
