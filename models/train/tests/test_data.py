@@ -122,6 +122,7 @@ def test_neighbours_of_another_layout_are_refused(tmp_path: Path) -> None:
 
     refused("array called data", other=np.zeros((3, 2, 4)))
     refused(r"of shape \(3, 4\)", data=np.zeros((3, 4)))
+    refused("nobody but the face", data=np.zeros((3, 2, 1)))
     refused("of 5 faces, but there are 3", data=np.zeros((5, 2, 4)))
     bad = np.zeros((3, 2, 4))
     bad[1, 0, 2] = 3

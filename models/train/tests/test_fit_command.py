@@ -106,6 +106,10 @@ def test_an_interruption_is_made_good(
         ({"features": "spoilt.npy"}, r"spoilt\.npy: row 7 has a value that is not a finite number"),
         ({"dimension": 8}, r"p\.npy has rows of 16, not of 8"),
         ({"neighbours": "other.npz"}, r"other\.npz is not an \.npz with an array called data"),
+        (
+            {"neighbours": "strange.npz"},
+            r"strange\.npz: row 0 gives its nearest, row \d+, the distance [\d.]+, but by .*npy",
+        ),
         ({"out": "p.meta"}, r"p\.meta: File exists"),
         ({"keep": "p.meta"}, r"p\.meta: File exists"),
     ],
@@ -115,6 +119,8 @@ def test_a_mistake_is_said_in_a_line(people: Faces, fit: Command, changed: dict[
     spoilt[7, 3] = np.nan
     np.save(fit.folder / "spoilt.npy", spoilt)
     np.savez(fit.folder / "other.npz", knn=np.zeros(3))
+    strangers = np.load(fit.folder / "knn.npz")["data"][:, :, ::-1]  # the furthest first, with their distances
+    np.savez(fit.folder / "strange.npz", data=np.stack([strangers[:, 0], 1 - strangers[:, 1]], axis=1))
     data.write(people.rows(np.arange(200)), fit.folder / "few")
     for name, labels in {"short": range(399), "same": [1] * 400, "two": [0, 1] * 200}.items():
         (fit.folder / f"{name}.meta").write_text("".join(f"{label}\n" for label in labels))

@@ -7,7 +7,7 @@ integer a line), neighbours its `.npz`. What is wrong with a file is said with i
 import hashlib
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from zipfile import BadZipFile
@@ -74,8 +74,21 @@ def read(features: Path, labels: Path, dimension: int | None = None, neighbours:
         )
     if len(identities) and (identities == identities[0]).all():
         raise SystemExit(f"{labels}: every row has the label {identities[0]}; there must be two identities at least")
-    near = Lists(*read_neighbours(neighbours, len(values))) if neighbours else None
-    return Faces(normalise(values), identities, near)
+    faces = Faces(normalise(values), identities)
+    return with_neighbours(faces, features, neighbours) if neighbours else faces
+
+
+def with_neighbours(faces: Faces, features: Path, neighbours: Path) -> Faces:
+    """Refuses lists of other faces, or with similarities for distances: they would train, and badly."""
+    near = Lists(*read_neighbours(neighbours, len(faces)))
+    said, true = near.cosines[:, :1], (faces.features * faces.features[near.rows[:, 0]]).sum(axis=1, keepdims=True)
+    if (wrong := (np.abs(said - true) > 0.02).any(axis=1)).any():
+        row = int(wrong.argmax())
+        raise SystemExit(
+            f"{neighbours}: row {row} gives its nearest, row {near.rows[row, 0]}, the distance {1 - said[row, 0]:.3f}, "
+            f"but by {features} it is {1 - true[row, 0]:.3f}: give the neighbours of these features, with 1 - cosine"
+        )
+    return replace(faces, near=near)
 
 
 def dimension_by_size(features: Path, labels: Path, faces: int) -> int:
@@ -151,6 +164,8 @@ def read_neighbours(file: Path, faces: int) -> tuple[Integers, Floats]:
         raise SystemExit(f"{file} is not an .npz with an array called data: {error}") from None
     if data.ndim != 3 or data.shape[1] != 2 or data.dtype.kind not in "fiu":
         raise SystemExit(f"{file}: data is {data.dtype} of shape {data.shape}, not numbers of [faces, 2, neighbours]")
+    if data.shape[2] < 2:
+        raise SystemExit(f"{file}: data is of shape {data.shape}, lists with nobody but the face itself")
     if len(data) != faces:
         raise SystemExit(f"{file} has the neighbours of {len(data)} faces, but there are {faces}")
     rows, distances = data[:, 0], data[:, 1]
