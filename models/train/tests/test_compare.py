@@ -1,5 +1,6 @@
 """Every peer solves what it should, the best setting wins where it was meant to, and a limit becomes a row."""
 
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facetd_train import artefact, fixtures
 from facetd_train.__main__ import parser
-from facetd_train.compare import chart, command, stages, table
+from facetd_train.compare import chart, command, rows, stages, stream, table
 from facetd_train.compare.collection import Collection, Judged, goodness, score
 from facetd_train.compare.contest import Limits, Row, enter
 from facetd_train.compare.density import Tree
@@ -17,6 +19,7 @@ from facetd_train.compare.immich import people as immich_people
 from facetd_train.compare.method import Kind, Method, alone, clusters, grid
 from facetd_train.data import Faces, Integers, normalise
 from facetd_train.scores import score as score_everyone
+from facetd_train.stage import Stage
 
 peers = pytest.mark.skipif(
     find_spec("fishdbc") is None, reason="the peers are not here: run it with models/train/environment compare"
@@ -60,25 +63,74 @@ def test_naive_solves_what_is_easy(judged: Judged) -> None:
     assert row.seconds > 0
 
 
-def test_stages_of_a_model(judged: Judged, artefact_folder: Path, people: Faces) -> None:
+def test_stages_of_a_model(judged: Judged, artefact_folder: Path, people: Faces, tmp_path: Path) -> None:
     there = Judged.of(people, np.arange(100), neighbours=4, faces_per_identity=4.0)
     found = {method.name: method for method in stages.methods(artefact_folder, None)}
-    for name in ("only RE", "RE+LP single", "RE+LP evidence", "RE+LP as shipped"):
-        method = found[name]
+    for name in ("only RE", "only LP", "only LP, evidence"):
+        assert found[name].missing == "the model was fitted without --stages"
+    assert found["stream"].missing == "no --facetd"
+    for method in stages.methods(with_stages(artefact_folder, tmp_path), None)[:-1]:
+        assert not method.missing
         labels = method.cluster(method.prepare(there.collection), method.settings[len(method.settings) // 2])
         assert len(labels) == len(people)
-    assert "raw embeddings" in found["only LP"].missing and "--stream" in found["stream"].missing
     assert all(method.missing for method in stages.methods(None, None) if method.kind == Kind.OURS)
 
 
-def test_labels_of_a_stream_are_scored(judged: Judged, tmp_path: Path) -> None:
-    labels = tmp_path / "labels"
-    labels.write_text("".join(f"{identity}\n" for identity in judged.identities))
-    stream = stages.methods(None, labels)[-1]
-    assert enter(stream, judged, judged, LIMITS, flatter=False).scores.pairwise_f == 1
-    labels.write_text("1\n2\n")
-    with pytest.raises(SystemExit, match=r"2 labels, the test half 160 faces"):
-        enter(stream, judged, judged, LIMITS, flatter=False)
+def with_stages(artefact_folder: Path, folder: Path) -> Path:
+    """The same graphs once more, as those of stages."""
+    for file in artefact_folder.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    mergings = dict.fromkeys(Stage, fixtures.MERGING)
+    for stage, module in ((Stage.ONLY_RE, "re"), (Stage.ONLY_LP, "lp")):
+        (folder / f"{stage}.onnx").write_bytes((folder / f"{module}.onnx").read_bytes())
+    artefact.describe(folder, fixtures.TINY, fixtures.about(fixtures.TINY), mergings)
+    return folder
+
+
+FACETD = """#!{python}
+import sys
+import numpy
+given = dict(zip(sys.argv[2:8:2], sys.argv[3:8:2]))
+features = numpy.load(given["--features"])
+labels = features.argmax(1)  # whose blob it is
+numpy.savetxt(given["--labels"], labels, "%d")
+if "--stream" in sys.argv:
+    for percent in (25, 50, 75, 100):
+        numpy.savetxt(given['--labels'] + '.' + str(percent), numpy.arange(len(labels) * percent // 100), "%d")
+"""
+
+
+def test_a_stream_is_set_beside_its_batch(judged: Judged, tmp_path: Path) -> None:
+    """The program here knows everybody once it is settled, and nobody on its way."""
+    program = tmp_path / "facetd"
+    program.write_text(FACETD.format(python=sys.executable))
+    program.chmod(0o755)
+    row = enter(stream.method(program, tmp_path), judged, judged, LIMITS, flatter=False)
+    assert row.name == "stream" and row.scores.bcubed_f == 1
+    found = stream.moments(program, tmp_path, judged)
+    assert [moment.name for moment in found] == ["25 %", "50 %", "75 %", "100 %", "settled"]
+    assert all(moment.batch.bcubed_f == 1 for moment in found)
+    assert [moment.stream.pairwise_f for moment in found] == [0, 0, 0, 0, 1]
+    assert "| settled | 100.0 / 100.0 | 100.0 / 100.0 | +0.0 / +0.0 |" in stream.markdown(found)
+
+
+def test_a_program_that_fails_is_quoted(judged: Judged, tmp_path: Path) -> None:
+    program = tmp_path / "facetd"
+    program.write_text("#!/bin/sh\necho no such model >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(SystemExit, match="no such model"):
+        stream.moments(program, tmp_path, judged)
+
+
+def test_rows_outlive_a_run_of_others(judged: Judged, tmp_path: Path) -> None:
+    naive = next(method for method in stages.methods(None, None) if method.name == "naive")
+    found = [enter(naive, judged, judged, LIMITS, flatter=True), Row("x", Kind.OURS, "not run: no --model")]
+    rows.keep(found, tmp_path)
+    assert rows.read(tmp_path) == found
+    (tmp_path / rows.FILE).write_text("[{}]")
+    with pytest.raises(SystemExit, match=r"comparison\.json does not hold the rows"):
+        rows.read(tmp_path)
 
 
 def test_scores_of_everybody_are_the_usual_ones() -> None:
@@ -168,13 +220,13 @@ def test_numbers_of_clusters_transfer(judged: Judged) -> None:
 
 def test_the_table_and_the_chart() -> None:
     scores = score_everyone(np.array([0, 0, 1]), np.array([0, 0, 1]))
-    rows = [Row("A & B", Kind.PEER, "streaming", scores, seconds=1.25), Row("C", Kind.OURS, "more than 10 minutes")]
-    lines = table.markdown(rows, flatter=False).splitlines()
+    found = [Row("A & B", Kind.PEER, "streaming", scores, seconds=1.25), Row("C", Kind.OURS, "more than 10 minutes")]
+    lines = table.markdown(found, flatter=False).splitlines()
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     assert lines[2].startswith("| A & B | 100.00 | 100.00 | 100.00 | 1.2 s |")
     assert "more than 10 minutes" in lines[3]
     assert "DDC" in table.not_run_here() and "91.12" in table.not_run_here()
-    drawn = chart.svg(rows, "faces")
+    drawn = chart.svg(found, "faces")
     assert "A &amp; B" in drawn and ">C<" not in drawn and drawn.startswith("<svg")
 
 

@@ -17,7 +17,7 @@ from facetd_train.edges import NAMES
 from facetd_train.export import ExportError, check, export
 from facetd_train.merging import SINGLE, Merging
 from facetd_train.model import FACETD, FaceTransformer
-from facetd_train.scores import Scores
+from facetd_train.stage import Stage
 
 
 @pytest.mark.parametrize(("file", "hop", "output"), [("re.onnx", "hop2", "enhanced"), ("lp.onnx", "hop1", "linkage")])
@@ -133,12 +133,7 @@ def learnt_folder(tmp_path: Path) -> Path:
     made = FaceTransformer(replace(fixtures.TINY, kind=FACETD, edges=NAMES)).eval()
     fixtures.disturb(made)
     export(made, tmp_path)
-    artefact.describe(
-        tmp_path,
-        **{"name": "learnt", "architecture": made.architecture, "merging": fixtures.MERGING, "data": "none"},
-        **{"scores": Scores(0, 0, 0, 0, 0), "neighbour_similarity": {"q50": 0.0}},
-        **dict.fromkeys(("identities", "faces", "seed", "epochs"), 0),
-    )
+    artefact.describe(tmp_path, made.architecture, fixtures.about(made.architecture), {Stage.RE_LP: fixtures.MERGING})
     torch.save(made, tmp_path / "model.pt")
     return tmp_path
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from facetd_train import __main__ as command
 from facetd_train import data, presets
 from facetd_train.data import Faces
 from facetd_train.model import FACETD, Architecture
 from facetd_train.presets import PRESETS, Preset, suited
+from facetd_train.release import Release
+from facetd_train.stage import Stage
 from facetd_train.training import Plan
 from facetd_train.validation import Validation
 from test_fit_data import with_lists
@@ -88,8 +89,17 @@ def test_an_interruption_is_made_good(
     fit(**asked)
     assert "going on from epoch 6.0/6" in capsys.readouterr().err
     assert [file.name for file in (fit.folder / "keep").iterdir()] == ["checkpoint.pt"]
-    assert torch.load(fit.folder / "keep" / "checkpoint.pt")["architecture"]["kind"] == FACETD
-    assert {file.name for file in (fit.folder / "model").iterdir()} == {"re.onnx", "lp.onnx", "model.toml"}
+    kept = Release.read(fit.folder / "keep" / "checkpoint.pt")
+    assert list(kept.stages) == [Stage.RE_LP, Stage.NAIVE] and kept.stages[Stage.RE_LP].architecture.kind == FACETD
+    charts = {f"{name}.svg" for name in ("loss", "roc", "precision_recall", "f_over_threshold")}
+    assert {file.name for file in (fit.folder / "model").iterdir()} == {
+        *("re.onnx", "lp.onnx", "model.toml", "README.md", *charts)
+    }
+    again = ["export", "--checkpoint", str(fit.folder / "keep" / "checkpoint.pt"), "--out", str(fit.folder / "again")]
+    arguments = command.parser().parse_args(again)
+    arguments.command(arguments)
+    for file in (fit.folder / "model").iterdir():
+        assert (fit.folder / "again" / file.name).read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Command line: `fit`, `export`, `split`, `evaluate`, `compare`, `fixtures`."""
+"""Command line: `fit`, `export`, `split`, `evaluate`, `sweep`, `compare`, `fixtures`."""
 
 import argparse
 import hashlib
@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 
-from facetd_train import artefact, data, device, fixtures, pipeline, presets
+from facetd_train import data, device, fixtures, pipeline, presets
 from facetd_train.artefact import Artefact
 from facetd_train.compare import command as compare
-from facetd_train.export import export
-from facetd_train.fitting import fit
+from facetd_train.fitting import STAGES, Trained, fit
 from facetd_train.keeping import NOTHING, Keep
-from facetd_train.merging import Merging, Rule
-from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.model import Architecture
 from facetd_train.presets import PRESETS, Preset
-from facetd_train.scores import Scores, score
+from facetd_train.release import Release
+from facetd_train.scores import score
+from facetd_train.stage import Stage
+from facetd_train.sweep import sweep
 from facetd_train.training import report
 
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--preset", choices=PRESETS, help="(default: the paper's, or what suits as many faces as these)")
     made.add_argument("--neighbours", type=Path, help="learn-to-cluster's .npz: trains on these instead of a search")
     made.add_argument("--out", type=Path, required=True, help="folder of the artefact")
+    made.add_argument("--stages", action="store_true", help="also RE alone and LP alone, each a fit of its own")
     made.add_argument("--name", help="the model's name (default: the folder's)")
     made.add_argument("--data", help="the data's name in model.toml (default: the features file's)")
     made.add_argument("--epochs", type=positive, help="instead of the preset's")
@@ -75,6 +77,14 @@ def parser() -> argparse.ArgumentParser:
     made = command("evaluate", run_evaluate, "Score an artefact on labelled faces.")
     labelled(made)
     made.add_argument("--model", type=Path, required=True, help="folder of the artefact")
+
+    made = command("sweep", run_sweep, "The paper's tables 5 and 6: each stage alone, and one size altered at a time.")
+    labelled(made)
+    made.add_argument("--preset", choices=PRESETS, default="paper", help="what is altered (default: the paper's)")
+    made.add_argument("--epochs", type=positive, help="instead of the preset's")
+    made.add_argument("--seed", type=int, default=0, help="of training; the halves are always split with seed 0")
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA when there)")
+    made.add_argument("--out", type=Path, required=True, help="folder of sweep.md; one that is there goes on")
 
     made = command("compare", compare.run, "The table of other methods and the model's stages, tuned alike.")
     labelled(made)
@@ -110,33 +120,22 @@ def run_fit(arguments: argparse.Namespace) -> None:
     data.enough(train, architecture.hop1, f"the part of {arguments.features} to train on")
     data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
     report(f"device: {where.type}")
+    stages: dict[Stage, Trained] = {}
     try:
-        trained = fit(train, held_out, architecture, plan, where, keep)
+        for stage in (Stage.RE_LP, *(STAGES if arguments.stages else ()), Stage.NAIVE):
+            report(f"== {stage.title}")
+            stages[stage] = fit(train, held_out, replace(architecture, stage=stage), plan, where, keep.of(stage))
     except KeyboardInterrupt:
         if arguments.keep:
             report(f"interrupted: the same command goes on from the last checkpoint in {arguments.keep}")
         else:
             report("interrupted: with --keep DIR the same command would go on from its last checkpoint")
         raise
-    merging = trained.choices[0].merging
-    checkpoint = {
-        "architecture": asdict(architecture),
-        "weights": trained.model.state_dict(),
-        "about": {
-            "name": arguments.name or arguments.out.resolve().name,
-            "merging": asdict(merging),
-            "scores": asdict(trained.scores),
-            "neighbour_similarity": trained.neighbour_similarity,
-            "data": arguments.data or arguments.features.stem,
-            "identities": trained.identities,
-            "faces": trained.faces,
-            "seed": plan.seed,
-            "epochs": trained.epochs,
-        },
-    }
+    name, called = arguments.name or arguments.out.resolve().name, arguments.data or arguments.features.stem
+    release = Release.of(name, called, plan.seed, stages)
     if arguments.keep:
-        torch.save(checkpoint, arguments.keep / "checkpoint.pt")
-    write_artefact(checkpoint, arguments.out)
+        release.keep(arguments.keep / "checkpoint.pt")
+    release.write(arguments.out)
     keep.clear()
     print(f"wrote {arguments.out} after {time.monotonic() - started:.0f} s")
 
@@ -157,19 +156,8 @@ def fingerprints(faces: data.Faces) -> dict[str, str]:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    write_artefact(torch.load(arguments.checkpoint, weights_only=True), arguments.out)
+    Release.read(arguments.checkpoint).write(arguments.out)
     print(f"wrote {arguments.out}")
-
-
-def write_artefact(checkpoint: dict, folder: Path) -> None:
-    architecture = Architecture(**checkpoint["architecture"])
-    model = FaceTransformer(architecture)
-    model.load_state_dict(checkpoint["weights"])
-    export(model, folder)
-    about = checkpoint["about"]
-    merging = Merging(**about["merging"] | {"rule": Rule(**about["merging"]["rule"])})
-    about = about | {"scores": Scores(**about["scores"]), "merging": merging}
-    artefact.describe(folder, architecture=architecture, **about)
 
 
 def run_split(arguments: argparse.Namespace) -> None:
@@ -192,6 +180,23 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     linkages = pipeline.link(model, faces.features)
     print(f"{model.merging.rule}, threshold {model.merging.threshold:.3f}")
     print(score(faces.identities, linkages.clusters(model.merging)))
+
+
+def run_sweep(arguments: argparse.Namespace) -> None:
+    where, preset = device.choose(arguments.device), PRESETS[arguments.preset]
+    faces = data.read(arguments.features, arguments.labels, arguments.dimension)
+    default = replace(preset.architecture, dimension=faces.dimension)
+    plan = replace(preset.plan, seed=arguments.seed, epochs=arguments.epochs or preset.plan.epochs)
+    half, test = data.split(faces, SPLIT_SEED)
+    train, held_out = data.hold_out(half, plan.validation, plan.seed)
+    data.enough(train, round(1.2 * default.hop1), f"the part of {arguments.features} to train on")
+    data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
+
+    def one(architecture: Architecture) -> Trained:
+        return fit(train, held_out, architecture, plan, where)
+
+    sweep(default, one, test, arguments.out)
+    print(f"wrote {arguments.out / 'sweep.md'}")
 
 
 def run_fixtures(arguments: argparse.Namespace) -> None:

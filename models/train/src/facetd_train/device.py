@@ -14,8 +14,9 @@ def choose(name: str) -> torch.device:
 
 
 def of(model: object) -> torch.device:
-    """That of the weights; whatever is no module of PyTorch takes and gives tensors on the CPU."""
-    return next(model.parameters()).device if isinstance(model, nn.Module) else CPU
+    """That of the weights; whatever has none, or is no module of PyTorch, takes and gives tensors on the CPU."""
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next((weight.device for weight in weights), CPU)
 
 
 def precision(device: torch.device) -> torch.autocast:

@@ -11,24 +11,29 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from facetd_train.artefact import OPSET, session
-from facetd_train.model import FaceTransformer
+from facetd_train.artefact import OPSET, file_name, session
+from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.stage import OnEmbeddings
 
 TOLERANCE = 1e-5
 
 
 def export(model: FaceTransformer, folder: Path) -> None:
-    """Writes `re.onnx` and `lp.onnx`; raises ExportError when onnxruntime disagrees with PyTorch."""
+    """Writes the graphs of the model's stage; raises ExportError when onnxruntime disagrees with PyTorch."""
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = model.architecture
-    for module, hop, output, edges in (
-        (model.re, "hop2", "enhanced", 0),
-        (model.lp, "hop1", "linkage", len(sizes.edges)),
-    ):
-        file = folder / ("re.onnx" if module is model.re else "lp.onnx")
-        trace(module, file, hop, output, sizes.dimension, edges)
-        check(module, file, sizes.dimension, getattr(sizes, hop), edges)
+    sizes, stage = model.architecture, model.architecture.stage
+    if stage.has_re:
+        write(model.re, folder / file_name(stage, "re"), "hop2", sizes)
+    if stage.has_lp:
+        lp = model.lp if stage.has_re else OnEmbeddings(model.lp)
+        write(lp, folder / file_name(stage, "lp"), "hop1", sizes)
+
+
+def write(module: nn.Module, file: Path, hop: str, sizes: Architecture) -> None:
+    output, edges = ("enhanced", 0) if hop == "hop2" else ("linkage", len(sizes.edges))
+    trace(module, file, hop, output, sizes.dimension, edges)
+    check(module, file, sizes.dimension, getattr(sizes, hop), edges)
 
 
 def trace(module: nn.Module, file: Path, hop: str, output: str, dimension: int, edges: int = 0) -> None:

@@ -9,15 +9,20 @@ from torch import Tensor
 
 from facetd_train import pipeline
 from facetd_train.cross_fitting import cross_fit
-from facetd_train.data import Faces
+from facetd_train.data import Faces, Integers
 from facetd_train.device import CPU
+from facetd_train.edge_predictor import EdgePredictor
 from facetd_train.keeping import NOTHING, Keep
-from facetd_train.model import FACETD, Architecture, FaceTransformer
+from facetd_train.merging import Linkages, Merging
+from facetd_train.model import Architecture, FaceTransformer
+from facetd_train.neighbours import search
 from facetd_train.scores import Scores, score
+from facetd_train.stage import Stage
 from facetd_train.training import Plan, Training, report
 from facetd_train.validation import Choice, Validation
 
 FEWEST = 20  # faces; fewer say nothing about anyone else
+STAGES = (Stage.ONLY_RE, Stage.ONLY_LP)  # that are fitted beside RE+LP when the ablation is asked for
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,18 @@ class Trained:
     model: FaceTransformer
     choices: list[Choice]  # the one to ship first, then the other rule's best
     scores: Scores  # of the first, on the validation identities
+    linkages: Linkages  # of their faces
+    identity: Integers  # of each of these
     identities: int
     faces: int
     epochs: int  # at the checkpoint that was kept
     neighbour_similarity: dict[str, float]
     history: list[Checkpoint]
+
+    @property
+    def merging(self) -> Merging:
+        """The one to ship."""
+        return self.choices[0].merging
 
 
 @dataclass
@@ -62,8 +74,11 @@ def fit(
         raise SystemExit(f"{len(train)} faces to train on and {len(held_out)} to validate: at least {FEWEST} of each")
     kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
-    validation = Validation(held_out, train, plan.seed)
+    validation = Validation(held_out, train, plan.seed, architecture.stage)
     model = FaceTransformer(architecture).to(device)
+    if architecture.stage == Stage.NAIVE:
+        _, similarity = search(train.features, model.hop1, device)
+        return judged(model, validation, train, similarity.flatten(), epochs=0, history=[])
     training = Training(model, train, plan)
     warn_of_short_lists(train, training.long, plan)
     steps_an_epoch, started = plan.steps_an_epoch(len(train)), time.monotonic()
@@ -91,21 +106,35 @@ def fit(
         keep.save("training", progress)
 
     model.load_state_dict(best.weights)
-    if architecture.kind == FACETD:
+    if isinstance(model.lp, EdgePredictor):
         cross_fit(model, train, plan, best.step / plan.steps(len(train)), keep)
+    return judged(model, validation, train, training.similarity, round(best.step / steps_an_epoch), history)
+
+
+def judged(
+    model: FaceTransformer,
+    validation: Validation,
+    train: Faces,
+    similarity: Tensor,
+    epochs: int,
+    history: list[Checkpoint],
+) -> Trained:
+    """With its merging chosen, and how it does on those it was not trained on."""
     model.eval()
     choices = validation.thorough(model)
-    for place, choice in zip(("chosen", "instead of"), choices, strict=True):
+    for place, choice in zip(("chosen", "instead of"), choices, strict=False):
         report(f"{place}: {choice}")
     linkages = pipeline.link(model, validation.faces.features)
     return Trained(
         model=model.cpu(),
         choices=choices,
         scores=score(validation.faces.identities, linkages.clusters(choices[0].merging)),
+        linkages=linkages,
+        identity=validation.faces.identities,
         identities=len(set(train.identities.tolist())),
         faces=len(train),
-        epochs=round(best.step / steps_an_epoch),
-        neighbour_similarity=quantiles(training.similarity.cpu()),
+        epochs=epochs,
+        neighbour_similarity=quantiles(similarity.cpu()),
         history=history,
     )
 

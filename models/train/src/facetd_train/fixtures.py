@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from facetd_train import artefact, edges
+from facetd_train.card import About
 from facetd_train.export import export
 from facetd_train.merging import Merging, Rule
 from facetd_train.model import FACETD, Architecture, FaceTransformer
 from facetd_train.scores import Scores
+from facetd_train.stage import Stage
 
 TINY = Architecture(dimension=16, hop1=6, hop2=3, depth=2, heads=2, head_dimension=8, dropout=0.0)
 TINY_WITH_EDGES = replace(TINY, kind=FACETD, edges=edges.NAMES)
@@ -35,20 +37,22 @@ def write_artefact(folder: Path, architecture: Architecture) -> FaceTransformer:
     model = FaceTransformer(architecture).eval()
     disturb(model)
     export(model, folder)
-    artefact.describe(
-        folder,
+    artefact.describe(folder, architecture, about(architecture), {Stage.RE_LP: MERGING})
+    return model
+
+
+def about(architecture: Architecture) -> About:
+    return About(
         name="fixture-16-edges" if architecture.edges else "fixture-16",
-        architecture=architecture,
-        merging=MERGING,
-        scores=Scores(0, 0, 0, 0, 0),
-        neighbour_similarity=dict.fromkeys(("q01", "q10", "q50", "q90", "q99"), 0.0),
         data="none: random weights",
         identities=0,
         faces=0,
         seed=SEED,
         epochs=0,
+        neighbour_similarity=dict.fromkeys(("q01", "q10", "q50", "q90", "q99"), 0.0),
+        scores={Stage.RE_LP: Scores(0, 0, 0, 0, 0)},
+        validation_faces=0,
     )
-    return model
 
 
 def disturb(model: FaceTransformer) -> None:

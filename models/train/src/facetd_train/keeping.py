@@ -4,6 +4,7 @@ Each is written whole or not at all, and holds what its fit was asked for, so th
 """
 
 import pickle
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,17 +15,25 @@ SUFFIX = ".unfinished"
 
 
 class Keep:
-    def __init__(self, folder: Path, asked: dict[str, object]) -> None:
-        self.folder, self.asked = folder, asked
+    def __init__(self, folder: Path, asked: dict[str, object], stage: str = "") -> None:
+        self.folder, self.asked, self.stage = folder, plain(asked), stage
         folder.mkdir(parents=True, exist_ok=True)
 
+    def of(self, stage: str) -> "Keep":
+        """What belongs to one stage of the fit."""
+        return Keep(self.folder, self.asked, stage)
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"{self.stage}{'-' if self.stage else ''}{name}{SUFFIX}"
+
     def save(self, name: str, state: dict[str, Any]) -> None:
-        written = self.folder / f"{name}{SUFFIX}.writing"
+        file = self.file(name)
+        written = file.with_name(f"{file.name}.writing")
         torch.save({"asked": self.asked, "state": state}, written)
-        written.replace(self.folder / f"{name}{SUFFIX}")
+        written.replace(file)
 
     def load(self, name: str) -> dict[str, Any] | None:
-        file = self.folder / f"{name}{SUFFIX}"
+        file = self.file(name)
         if not file.exists():
             return None
         try:
@@ -48,9 +57,21 @@ class Keep:
             file.unlink()
 
 
+def plain(value: object) -> object:
+    """With words in place of what torch.load refuses to make."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, dict):
+        return {plain(key): plain(of) for key, of in value.items()}
+    return value
+
+
 class KeepNothing(Keep):
     def __init__(self) -> None:
         pass
+
+    def of(self, stage: str) -> Keep:
+        return self
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         pass

@@ -9,6 +9,7 @@ from facetd_train.edge_predictor import EdgePredictor
 from facetd_train.linkage_predictor import LinkagePredictor
 from facetd_train.neighbours import Neighbourhoods
 from facetd_train.relation_encoder import RelationEncoder
+from facetd_train.stage import Closeness, Stage, Untouched
 
 PAPER = "paper"  # equations 1 to 9 and nothing else
 FACETD = "facetd"  # the same RE; LP with what edge_predictor.py adds
@@ -28,6 +29,7 @@ class Architecture:
     feed_forward: int = 0
     kind: str = PAPER
     edges: tuple[str, ...] = ()  # features LP is fed, by name; none in the paper's
+    stage: Stage = Stage.RE_LP
 
 
 class FaceTransformer(nn.Module):
@@ -36,9 +38,12 @@ class FaceTransformer(nn.Module):
         a = architecture
         sizes = (a.dimension, a.depth, a.heads, a.head_dimension, a.dropout, a.feed_forward)
         self.architecture = a
-        self.re = RelationEncoder(*sizes)
-        if a.kind == FACETD:
+        self.re = RelationEncoder(*sizes) if a.stage.has_re else Untouched()
+        if a.stage.has_re and a.kind == FACETD:
             self.re.start_as_mean()
+        if not a.stage.has_lp:
+            self.lp = Closeness()
+        elif a.kind == FACETD:
             self.lp = EdgePredictor(*sizes, edges=len(a.edges))
         else:
             self.lp = LinkagePredictor(*sizes)
@@ -53,7 +58,7 @@ class FaceTransformer(nn.Module):
 
     @property
     def edges(self) -> tuple[str, ...]:
-        return self.architecture.edges
+        return self.architecture.edges if self.architecture.stage.has_lp else ()
 
     def enhance(self, features: Tensor, faces: Tensor, hop2: Neighbourhoods) -> Tensor:
         """g of the rows `faces [B]` of `features [N, d]`."""

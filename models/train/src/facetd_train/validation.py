@@ -10,12 +10,13 @@ from facetd_train.data import Faces, at_most
 from facetd_train.merging import SINGLE, Linkages, Merging, Rule
 from facetd_train.pipeline import Scorer
 from facetd_train.scores import score
+from facetd_train.stage import Stage
 
 THRESHOLDS = np.round(np.arange(0.05, 0.991, 0.005), 3)
 SCORED = 10_000  # faces at most that are scored; of more, a part of the identities says as much
 CROWD = 30_000  # faces at most in the crowd
-CAUTION = 0.005  # BCubed F given away for a higher threshold
-CAP = 16  # 8 and 32 gave the same within noise
+CAUTION = 0.05  # of what BCubed F lacks: so much more is given away for a higher threshold
+CAP = 64  # 16 gave the same within noise, and asks less of two large clusters, whose merge is the costliest mistake
 EVIDENCE = tuple(Rule("evidence", per_face, CAP) for per_face in (2, 3, 4))
 QUICK = Rule("evidence", 3, CAP)
 NOISE = 0.002  # of BCubed F: two trainings of one plan differ by as much
@@ -65,7 +66,9 @@ class Validation:
     the validation set, where more strangers come near.
     """
 
-    def __init__(self, faces: Faces, strangers: Faces, seed: int) -> None:
+    def __init__(self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP) -> None:
+        # Where linkages are no probabilities their mean is no evidence.
+        self.rules, self.quick_rule = ((SINGLE, *EVIDENCE), QUICK) if stage.has_lp else ((SINGLE,), SINGLE)
         self.faces = faces = at_most(faces, SCORED, seed)
         strangers = at_most(strangers, CROWD - len(faces), seed)
         generator = np.random.default_rng(seed)
@@ -79,7 +82,7 @@ class Validation:
 
     def quick(self, model: Scorer) -> Choice:
         """Under one rule and without the crowd: cheap enough to compare checkpoints by."""
-        return choose(QUICK, curves(model, self.populations, (QUICK,))[QUICK])
+        return choose(self.quick_rule, curves(model, self.populations, (self.quick_rule,))[self.quick_rule])
 
     def thorough(self, model: Scorer) -> list[Choice]:
         """The best of each rule, that to be shipped first: `evidence` unless `single` is better by more than noise.
@@ -88,8 +91,10 @@ class Validation:
         so are its components of links the smallest.
         """
         populations = self.populations | {"crowd": [self.crowd]}
-        each = [choose(rule, found) for rule, found in curves(model, populations, (SINGLE, *EVIDENCE)).items()]
+        each = [choose(rule, found) for rule, found in curves(model, populations, self.rules).items()]
         single, *evidence = each
+        if not evidence:
+            return [single]
         highest = max(choice.goodness for choice in evidence)
         best = next(choice for choice in evidence if choice.goodness >= highest - NOISE)  # by per_face ascending
         return [single, best] if single.goodness > best.goodness + NOISE else [best, single]
@@ -118,7 +123,7 @@ def choose(rule: Rule, curves: Curves) -> Choice:
     padded = np.pad(mean, 2, mode="edge")
     smooth = np.convolve(padded, np.ones(5) / 5, mode="valid")
     best = int(smooth.argmax())
-    chosen = int(np.flatnonzero(smooth >= smooth[best] - CAUTION).max())
+    chosen = int(np.flatnonzero(smooth >= smooth[best] - CAUTION * (1 - smooth[best])).max())
     threshold = float(THRESHOLDS[chosen])
     return Choice(
         merging=Merging(rule, threshold, threshold_off=round(HYSTERESIS * threshold, 3)),

@@ -1,10 +1,10 @@
 """The table as bars: pairwise and BCubed F of each method, as SVG."""
 
 from collections.abc import Sequence
-from html import escape
 
 from facetd_train.compare.contest import Row
 from facetd_train.compare.method import Kind
+from facetd_train.svg import GREY, PALE, frame, text
 
 LINE, NAMES, WIDTH, TOP = 34, 190, 520, 56  # pixels: a method's height, its name's width, 100 %, the head
 COLOURS = {Kind.PEER: ("#9aa5b1", "#cbd2d9"), Kind.OURS: ("#0b69a3", "#62b0e8")}  # pairwise F, BCubed F
@@ -13,19 +13,11 @@ COLOURS = {Kind.PEER: ("#9aa5b1", "#cbd2d9"), Kind.OURS: ("#0b69a3", "#62b0e8")}
 def svg(rows: Sequence[Row], title: str) -> str:
     shown = sorted((row for row in rows if row.scores), key=lambda row: -row.scores.bcubed_f)
     height = TOP + LINE * len(shown) + 30
-    width = NAMES + WIDTH + 60
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        text(12, 22, title, size=15),
-        text(12, 42, "upper bar: pairwise F; lower bar: BCubed F; percent, test half", colour="#52606d"),
-    ]
+    parts = [text(12, 42, "upper bar: pairwise F; lower bar: BCubed F; percent, test half", colour=GREY)]
     for percent in range(0, 101, 20):
         x = NAMES + WIDTH * percent / 100
-        parts.append(f'<path d="M{x:.1f} {TOP}V{height - 26}" stroke="#e4e7eb"/>')
-        parts.append(text(x, height - 10, str(percent), anchor="middle", colour="#52606d"))
+        parts.append(f'<path d="M{x:.1f} {TOP}V{height - 26}" stroke="{PALE}"/>')
+        parts.append(text(x, height - 10, str(percent), anchor="middle", colour=GREY))
     for place, row in enumerate(shown):
         y = TOP + LINE * place
         parts.append(text(NAMES - 8, y + 21, row.name, anchor="end"))
@@ -34,9 +26,4 @@ def svg(rows: Sequence[Row], title: str) -> str:
             top = y + 5 + 13 * half
             parts.append(f'<rect x="{NAMES}" y="{top}" width="{WIDTH * value:.1f}" height="12" fill="{colour}"/>')
             parts.append(text(NAMES + WIDTH * value + 4, top + 10, f"{100 * value:.1f}", size=10))
-    return "\n".join([*parts, "</svg>\n"])
-
-
-def text(x: float, y: float, words: str, anchor: str = "start", colour: str = "#1f2933", size: int = 12) -> str:
-    style = f'text-anchor="{anchor}" fill="{colour}" font-size="{size}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
+    return frame(title, NAMES + WIDTH + 60, height, parts)

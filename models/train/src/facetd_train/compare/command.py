@@ -11,7 +11,7 @@ import numpy as np
 
 from facetd_train import data
 from facetd_train.artefact import Artefact
-from facetd_train.compare import centres, chart, density, graphs, immich, stages, table
+from facetd_train.compare import centres, chart, density, graphs, immich, rows, stages, stream, table
 from facetd_train.compare.collection import Judged
 from facetd_train.compare.contest import Limits, Row, enter
 from facetd_train.compare.method import Method
@@ -23,14 +23,14 @@ PACKAGES = ("scikit-learn", "scipy", "infomap", "finch-clust", "fishdbc")
 
 def options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--model", type=Path, help="folder that fit wrote on these faces, for the rows of RE and LP")
-    made.add_argument("--stream", type=Path, help="facetd's labels of the test half, or the program itself")
+    made.add_argument("--facetd", type=Path, help="the program, for the row of the stream")
     made.add_argument("--out", type=Path, required=True, help="folder of comparison.md and comparison.svg")
     made.add_argument("--neighbours", type=int, default=24, help="of methods that look at neighbours (default 24)")
     made.add_argument("--validation", type=float, default=0.35, help="share of identities fit held out (default 0.35)")
     made.add_argument("--minutes", type=float, default=10, help="for choosing, and for the run itself (default 10)")
     made.add_argument("--memory", type=float, default=8, help="GiB a method may take (default 8)")
     made.add_argument("--flatter", action="store_true", help="also the best on the test half, to check the choice by")
-    made.add_argument("--only", metavar="NAME,…", help="these methods only")
+    made.add_argument("--only", metavar="NAME,…", help="these methods; the other rows stay as an earlier run left them")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,17 +38,22 @@ def run(arguments: argparse.Namespace) -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the processes methods run in
         os.environ[variable] = str(arguments.threads)
     choosing, test = halves(arguments)
-    methods = [*PEERS, *stages.methods(arguments.model, arguments.stream)]
+    methods = [*PEERS, *stages.methods(arguments.model, arguments.facetd)]
+    order = [method.name for method in methods]
     if arguments.only:
         methods = named(methods, arguments.only)
     limits = Limits(60 * arguments.minutes, arguments.memory)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    found = {row.name: row for row in rows.read(arguments.out)} if arguments.only else {}
     for method in methods:
         row = enter(method, choosing, test, limits, arguments.flatter)
-        rows.append(row)
+        found[row.name] = row
         print(f"{row.name:24}  {row.scores or 'no scores'}  {row.note}", file=sys.stderr, flush=True)
-        write(rows, arguments, choosing, test)  # after each: an interrupted run leaves what it has
+        # After each: an interrupted run leaves what it has.
+        write([found[name] for name in order if name in found], arguments, choosing, test)
+    if any(method.name == "stream" and not method.missing for method in methods):
+        quarters = stream.markdown(stream.moments(arguments.facetd, arguments.model, test))
+        (arguments.out / "stream.md").write_text(quarters)
     print(f"wrote {arguments.out / 'comparison.md'} after {time.monotonic() - started:.0f} s")
 
 
@@ -82,7 +87,7 @@ def named(methods: list[Method], names: str) -> list[Method]:
     return [method for method in methods if method.name in wanted]
 
 
-def write(rows: list[Row], arguments: argparse.Namespace, choosing: Judged, test: Judged) -> None:
+def write(found: list[Row], arguments: argparse.Namespace, choosing: Judged, test: Judged) -> None:
     name = arguments.features.stem
     held_out = len(np.unique(choosing.identities[choosing.scored]))
     about = (
@@ -94,9 +99,10 @@ def write(rows: list[Row], arguments: argparse.Namespace, choosing: Judged, test
     )
     doubts = doubt(arguments, choosing)
     flattered = "\n*Best on test* was chosen on the test half itself: it flatters, and is no result.\n"
-    text = about + doubts + table.markdown(rows, arguments.flatter) + (flattered if arguments.flatter else "")
+    text = about + doubts + table.markdown(found, arguments.flatter) + (flattered if arguments.flatter else "")
     (arguments.out / "comparison.md").write_text(text + "\n" + table.not_run_here())
-    (arguments.out / "comparison.svg").write_text(chart.svg(rows, name))
+    (arguments.out / "comparison.svg").write_text(chart.svg(found, name))
+    rows.keep(found, arguments.out)
 
 
 def doubt(arguments: argparse.Namespace, choosing: Judged) -> str:
