@@ -1,4 +1,4 @@
-//! Face-like labelled embeddings, for demos, tests and training without anybody's face.
+//! Photograph albums: many people, most of them once.
 //!
 //! A person is a random direction; some are look-alikes of an earlier person. How many faces a person
 //! has comes from a heavy tail, as in LFW: about 70 % have one, the largest hundreds. A person's faces
@@ -7,9 +7,9 @@
 //! towards one direction common to all bad pictures, which brings strangers together. So no single
 //! threshold on the cosine is right for everybody, while the neighbourhood of a face tells what is.
 //!
-//! The same input gives the same bits on every machine: the generator is SplitMix64, and of the
-//! functions that are not exact in IEEE 754 (powers, logarithms, sines) none is used.
-//! Cost: `faces * dimension` normal numbers.
+//! A demo model is trained on this very stream, which may never change.
+
+use super::{Labelled, Range, SplitMix64, Synth, normalise};
 
 /// How often a person is the look-alike of an earlier one.
 const LOOK_ALIKES: f64 = 0.4;
@@ -26,39 +26,18 @@ const BAD_DRIFT: f64 = 1.1;
 /// The direction of bad pictures belongs to the network that makes embeddings, not to a data set: it has a seed of its own.
 const NETWORK_SEED: u64 = 0x000f_ace5;
 
-/// What to make. The same values give the same faces, on every machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Synth {
-    pub faces: usize,
-    /// The width of an embedding, at least 2; below 64 or so strangers are too near to be told apart.
-    pub dimension: usize,
-    pub seed: u64,
-}
+pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
+    let mut random = SplitMix64(seed);
+    let mut labels = labels(faces, &mut random);
+    let people = people(labels.last().map_or(0, |&last| last as usize + 1), dimension, &mut random);
+    random.shuffle(&mut labels);
 
-/// Embeddings and whose they are, in an order of arrival that mixes all people.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Labelled {
-    /// `labels.len()` rows of `dimension` values, each row of length 1.
-    pub embeddings: Vec<f32>,
-    /// The person of each row: dense numbers from 0.
-    pub labels: Vec<u32>,
-    pub dimension: usize,
-}
-
-impl Synth {
-    pub fn generate(&self) -> Labelled {
-        let mut random = SplitMix64(self.seed);
-        let mut labels = labels(self.faces, &mut random);
-        let people = people(labels.last().map_or(0, |&last| last as usize + 1), self.dimension, &mut random);
-        random.shuffle(&mut labels);
-
-        let bad = SplitMix64(NETWORK_SEED).direction(self.dimension);
-        let mut embeddings = Vec::with_capacity(self.faces * self.dimension);
-        for &label in &labels {
-            embeddings.extend(people[label as usize].face(&bad, &mut random).into_iter().map(|value| value as f32));
-        }
-        Labelled { embeddings, labels, dimension: self.dimension }
+    let bad = SplitMix64(NETWORK_SEED).direction(dimension);
+    let mut embeddings = Vec::with_capacity(faces * dimension);
+    for &label in &labels {
+        embeddings.extend(people[label as usize].face(&bad, &mut random).into_iter().map(|value| value as f32));
     }
+    Labelled { embeddings, labels, dimension }
 }
 
 /// One label a face, ascending, the numbers of faces a person drawn from `P(size >= k) = k^(-16/9)`:
@@ -123,65 +102,6 @@ impl Person {
     }
 }
 
-fn normalise(vector: &mut [f64]) {
-    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
-    vector.iter_mut().for_each(|value| *value /= length);
-}
-
-#[derive(Clone, Copy)]
-struct Range {
-    low: f64,
-    high: f64,
-}
-
-/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014). Here and not
-/// from a crate because a demo model is trained on this very stream, which may never change.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// In 0..1, 1 not included.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn within(&mut self, range: Range) -> f64 {
-        range.low + (range.high - range.low) * self.uniform()
-    }
-
-    /// In 0..bound.
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// Mean 0, variance 1, normal but for its far tails: the sum of eight uniform 16-bit numbers.
-    fn normal(&mut self) -> f64 {
-        let lanes = |word: u64| (0..4).map(|lane| (word >> (16 * lane)) & 0xffff).sum::<u64>();
-        let sum = lanes(self.next()) + lanes(self.next());
-        let (mean, variance) = (8.0 * 32_767.5, 8.0 * (65_536.0 * 65_536.0 - 1.0) / 12.0f64);
-        (sum as f64 - mean) / variance.sqrt()
-    }
-
-    /// A uniformly drawn vector of length 1.
-    fn direction(&mut self, dimension: usize) -> Vec<f64> {
-        let mut direction: Vec<f64> = (0..dimension).map(|_| self.normal()).collect();
-        normalise(&mut direction);
-        direction
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -190,11 +110,6 @@ mod tests {
 
     fn made(faces: usize, seed: u64) -> Labelled {
         Synth { faces, dimension: 128, seed }.generate()
-    }
-
-    fn cosine(made: &Labelled, one: usize, other: usize) -> f32 {
-        let row = |face: usize| &made.embeddings[face * made.dimension..(face + 1) * made.dimension];
-        row(one).iter().zip(row(other)).map(|(a, b)| a * b).sum()
     }
 
     #[test]
@@ -210,7 +125,7 @@ mod tests {
     fn every_row_has_length_one() {
         let made = made(500, 1);
         assert_eq!(made.embeddings.len(), 500 * 128);
-        assert!((0..500).all(|face| (cosine(&made, face, face) - 1.0).abs() < 1e-5));
+        assert!((0..500).all(|face| (made.cosine(face, face) - 1.0).abs() < 1e-5));
     }
 
     #[test]
@@ -231,7 +146,7 @@ mod tests {
         for one in 0..1_500 {
             for other in 0..one {
                 let group = if made.labels[one] == made.labels[other] { &mut own } else { &mut others };
-                group.push(cosine(&made, one, other));
+                group.push(made.cosine(one, other));
             }
         }
         own.sort_by(f32::total_cmp);

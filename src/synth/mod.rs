@@ -1,0 +1,101 @@
+//! Face-like labelled embeddings, for demos, tests and training without anybody's face.
+//!
+//! `albums` makes what a photograph album holds.
+//!
+//! The same input gives the same bits on every machine: the generator is SplitMix64, and of the
+//! functions that are not exact in IEEE 754 (powers, logarithms, sines) none is used.
+//! Cost: about `faces * dimension` normal numbers.
+
+mod albums;
+
+/// What to make. The same values give the same faces, on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synth {
+    pub faces: usize,
+    /// The width of an embedding, at least 2; below 64 or so strangers are too near to be told apart.
+    pub dimension: usize,
+    pub seed: u64,
+}
+
+/// Embeddings and whose they are, in an order of arrival that mixes all people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Labelled {
+    /// `labels.len()` rows of `dimension` values, each row of length 1.
+    pub embeddings: Vec<f32>,
+    /// The person of each row: dense numbers from 0.
+    pub labels: Vec<u32>,
+    pub dimension: usize,
+}
+
+impl Synth {
+    pub fn generate(&self) -> Labelled {
+        albums::generate(self)
+    }
+}
+
+fn normalise(vector: &mut [f64]) {
+    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    vector.iter_mut().for_each(|value| *value /= length);
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+}
+
+/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014). Here and not
+/// from a crate because models are trained on this very stream, which may never change.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// In 0..1, 1 not included.
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn within(&mut self, range: Range) -> f64 {
+        range.low + (range.high - range.low) * self.uniform()
+    }
+
+    /// In 0..bound.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// Mean 0, variance 1, normal but for its far tails: the sum of eight uniform 16-bit numbers.
+    fn normal(&mut self) -> f64 {
+        let lanes = |word: u64| (0..4).map(|lane| (word >> (16 * lane)) & 0xffff).sum::<u64>();
+        let sum = lanes(self.next()) + lanes(self.next());
+        let (mean, variance) = (8.0 * 32_767.5, 8.0 * (65_536.0 * 65_536.0 - 1.0) / 12.0f64);
+        (sum as f64 - mean) / variance.sqrt()
+    }
+
+    /// A uniformly drawn vector of length 1.
+    fn direction(&mut self, dimension: usize) -> Vec<f64> {
+        let mut direction: Vec<f64> = (0..dimension).map(|_| self.normal()).collect();
+        normalise(&mut direction);
+        direction
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Labelled {
+    fn cosine(&self, one: usize, other: usize) -> f32 {
+        let row = |face: usize| &self.embeddings[face * self.dimension..(face + 1) * self.dimension];
+        row(one).iter().zip(row(other)).map(|(a, b)| a * b).sum()
+    }
+}
