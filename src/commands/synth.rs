@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use facetd::features::{Features, write_labels};
 use facetd::synth::Synth;
 
@@ -18,14 +18,30 @@ pub struct Arguments {
     /// The same seed gives the same faces on every machine
     #[arg(long, value_name = "S")]
     seed: u64,
+    /// From what kind of collection
+    #[arg(long, value_enum, default_value = "albums")]
+    kind: Kind,
     /// Folder for features.bin and labels.meta
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Photograph albums: most people have one face
+    Albums,
+    /// What cameras see: 65 faces a person, families of look-alikes, poses, bad pictures
+    Cameras,
+}
+
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { faces, dimension, seed, out } = arguments;
-    let labelled = Synth { faces: *faces as usize, dimension: *dimension as usize, seed: *seed }.generate();
+    let Arguments { faces, dimension, seed, kind, out } = arguments;
+    let kind = match kind {
+        Kind::Albums => facetd::synth::Kind::Albums,
+        Kind::Cameras => facetd::synth::Kind::Cameras,
+    };
+    let synth = Synth { faces: *faces as usize, dimension: *dimension as usize, seed: *seed };
+    let labelled = synth.generate_kind(kind);
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let features = Features::new(labelled.dimension, labelled.embeddings).context("the generator made no rows")?;
     features.write(&out.join("features.bin"))?;

@@ -1,12 +1,24 @@
 //! Face-like labelled embeddings, for demos, tests and training without anybody's face.
 //!
-//! `albums` makes what a photograph album holds.
+//! `albums` makes what a photograph album holds, `cameras` what cameras see; both are one person's faces
+//! scattered around a direction of their own, and differ in what brings strangers together and tears people apart.
 //!
 //! The same input gives the same bits on every machine: the generator is SplitMix64, and of the
 //! functions that are not exact in IEEE 754 (powers, logarithms, sines) none is used.
 //! Cost: about `faces * dimension` normal numbers.
 
 mod albums;
+mod cameras;
+
+/// What kind of collection the faces are from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Many people, most of them once.
+    #[default]
+    Albums,
+    /// Fewer people, seen some 65 times each, among look-alikes and bad pictures.
+    Cameras,
+}
 
 /// What to make. The same values give the same faces, on every machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +40,16 @@ pub struct Labelled {
 }
 
 impl Synth {
+    /// Faces of the default kind.
     pub fn generate(&self) -> Labelled {
-        albums::generate(self)
+        self.generate_kind(Kind::default())
+    }
+
+    pub fn generate_kind(&self, kind: Kind) -> Labelled {
+        match kind {
+            Kind::Albums => albums::generate(self),
+            Kind::Cameras => cameras::generate(self),
+        }
     }
 }
 
