@@ -1,4 +1,4 @@
-"""Command line: `fit`, `export`, `split`, `evaluate`, `sweep`, `compare`, `fixtures`."""
+"""Command line: `gather`, `fit`, `export`, `split`, `evaluate`, `sweep`, `compare`, `fixtures`."""
 
 import argparse
 import hashlib
@@ -12,6 +12,7 @@ from facetd_train import data, device, fixtures, pipeline, presets
 from facetd_train.artefact import Artefact
 from facetd_train.compare import command as compare
 from facetd_train.fitting import STAGES, Trained, fit
+from facetd_train.gather import gather
 from facetd_train.keeping import NOTHING, Keep
 from facetd_train.model import Architecture
 from facetd_train.presets import PRESETS, Preset
@@ -67,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
 
     made = command("export", run_export, "Write the artefact of a fitted model again, from its checkpoint.")
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.pt, which fit writes with --keep")
+    made.add_argument("--out", type=Path, required=True)
+
+    made = command(
+        "gather", run_gather, "Make features and labels of a folder for each person, with .npy files in it."
+    )
+    made.add_argument("--folder", type=Path, required=True, help="the folder that holds the folders")
     made.add_argument("--out", type=Path, required=True)
 
     made = command("split", run_split, "Write the training and the test half: train.bin/.meta and test.bin/.meta.")
@@ -158,6 +165,10 @@ def fingerprints(faces: data.Faces) -> dict[str, str]:
 def run_export(arguments: argparse.Namespace) -> None:
     Release.read(arguments.checkpoint).write(arguments.out)
     print(f"wrote {arguments.out}")
+
+
+def run_gather(arguments: argparse.Namespace) -> None:
+    gather(arguments.folder, arguments.out)
 
 
 def run_split(arguments: argparse.Namespace) -> None:

@@ -107,12 +107,9 @@ def dimension_by_size(features: Path, labels: Path, faces: int) -> int:
 def read_features(file: Path, dimension: int | None) -> Floats:
     """Rows as they are in the file; only an `.npy` knows its dimension itself."""
     if file.suffix == ".npy":
-        try:
-            values = np.load(opened(file), allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise SystemExit(f"{file} is not an .npy of numbers: {error}") from None
-        if values.ndim != 2 or values.dtype.kind not in "fiu":
-            raise SystemExit(f"{file} holds {values.dtype} of shape {values.shape}, not numbers of [faces, dimension]")
+        values = read_array(file)
+        if values.ndim != 2:
+            raise SystemExit(f"{file} holds numbers of shape {values.shape}, not of [faces, dimension]")
         if dimension and values.shape[1] != dimension:
             raise SystemExit(f"{file} has rows of {values.shape[1]}, not of {dimension}: check --dimension")
     else:
@@ -124,6 +121,22 @@ def read_features(file: Path, dimension: int | None) -> Floats:
                 f"{file} holds {file.stat().st_size} bytes, not rows of {dimension} f32: check --dimension"
             )
         values = values.reshape(-1, dimension)
+    return finite(values, file)
+
+
+def read_array(file: Path) -> NDArray[np.number]:
+    """What an `.npy` holds, of any shape."""
+    try:
+        values = np.load(opened(file), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise SystemExit(f"{file} is not an .npy of numbers: {error}") from None
+    if values.dtype.kind not in "fiu":
+        raise SystemExit(f"{file} holds {values.dtype}, not numbers")
+    return values
+
+
+def finite(values: NDArray[np.number], file: Path) -> Floats:
+    """The rows as f32, all of whose values are numbers."""
     with np.errstate(over="ignore"):  # f64 beyond f32 becomes infinite, and is said
         values = values.astype(np.float32)
     bad = ~np.isfinite(values).all(axis=1)
