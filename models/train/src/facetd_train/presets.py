@@ -34,8 +34,8 @@ PRESETS = {
         Plan(epochs=6, queries=256, learning_rate=1e-3, warm_up=50, validation=0.35, checks=3),
         halved=True,
     ),
-    # The models that are shipped for 128, 256 and 512 dimensions, trained on `facetd synth --kind cameras`, where people
-    # have 65 faces in the mean. A hop1 of 32 is what two cores train and run in reasonable time.
+    # The models that are shipped for 128, 256 and 512 dimensions, trained on `facetd synth --kind cameras`: people have
+    # 65 faces in the mean. A hop1 of 32 is what two cores train and run in reasonable time.
     "cameras": Preset(
         Architecture(
             **{"dimension": 256, "hop1": 32, "hop2": 5, "depth": 1, "heads": 4, "head_dimension": 32, "dropout": 0.2},
