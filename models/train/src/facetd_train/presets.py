@@ -41,7 +41,7 @@ PRESETS = {
             **{"dimension": 256, "hop1": 32, "hop2": 5, "depth": 1, "heads": 4, "head_dimension": 32, "dropout": 0.2},
             **{"kind": FACETD, "edges": edges.NAMES},
         ),
-        Plan(epochs=3, queries=512, learning_rate=1e-3, warm_up=30, validation=0.25, checks=3, patience=3),
+        Plan(epochs=2, queries=128, learning_rate=3e-4, warm_up=20, validation=0.25, checks=4, patience=3),
         halved=False,
     ),
     # The model that is shipped for the demo: small before good, trained on `facetd synth`.
