@@ -24,7 +24,7 @@ use facetd::face::{
     Arrival, ClusterId, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp,
 };
 use facetd::metrics::Metrics;
-use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
+use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape, Stage};
 use facetd::source::{Content, Intake, Record};
 use facetd::store::{CollectionCommit, Commit, Model, Published, SnapshotName, Store};
 use facetd::view::View;
@@ -85,7 +85,7 @@ fn main() {
     let number = |name, or| std::env::var(name).map_or(or, |text: String| text.parse().expect("a number"));
     let (count, dimension, tail) = (number("COUNT", 100_000), number("DIMENSION", 256), number("TAIL", 256));
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let artefact = Artefact::open(&project.join("models/demo-128")).unwrap();
+    let artefact = Artefact::open(&project.join("models/demo-128"), Stage::ReLp).unwrap();
     let mut settings = ShardSettings::new(&Config::parse("", std::iter::empty()).unwrap(), &artefact);
     settings.model = Model { fingerprint: "mean".into(), dimension };
     // Only when it stops: nothing else is to be timed meanwhile.

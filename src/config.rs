@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::face::CollectionName;
-use crate::model::Device;
+use crate::model::{Device, Stage};
 
 /// Every key with its comment and default.
 pub const DEFAULT: &str = include_str!("../config/facetd.toml");
@@ -98,6 +98,9 @@ pub struct State {
 pub struct Model {
     /// Folder with model.toml, re.onnx and lp.onnx.
     pub dir: PathBuf,
+    /// How much of it is used: "re_lp", all of it, or of the paper's ablation "naive", "only_re" or "only_lp", each where
+    /// model.toml has its [stages] section.
+    pub stage: Stage,
     /// Where the model runs: "cpu", "cuda:0" (fails without CUDA), or "auto" (CUDA when it works, else the CPU).
     #[serde(deserialize_with = "device")]
     pub device: Device,

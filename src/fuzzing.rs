@@ -286,7 +286,10 @@ fn labels_seeds() -> Vec<Vec<u8>> {
 fn model_toml_seeds() -> Vec<Vec<u8>> {
     let demo = include_bytes!("../models/demo-128/model.toml").to_vec();
     let outside = String::from_utf8_lossy(&demo).replace("\"re.onnx\"", "\"/dev/zero\"");
-    vec![demo, outside.into_bytes(), deep(".a"), [b"a=".to_vec(), deep("[")].concat()]
+    let file = "{ name = \"only_re.onnx\", sha256 = \"00\" }";
+    let stage = format!("\n[stages.only_re]\nmerging = {{ rule = \"single\", threshold = 0.5 }}\nre = {file}\n");
+    let stages = [demo.clone(), stage.into_bytes()].concat();
+    vec![demo, stages, outside.into_bytes(), deep(".a"), [b"a=".to_vec(), deep("[")].concat()]
 }
 
 fn config_seeds() -> Vec<Vec<u8>> {

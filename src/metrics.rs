@@ -64,6 +64,7 @@ pub struct Metrics {
     pub publish_failures: IntCounter,
     pub outbox_entries: IntGauge,
     pub device: IntGaugeVec,
+    pub stage: IntGaugeVec,
     pub full: IntGaugeVec,
     pub resident_bytes: IntGauge,
     pub ready: IntGauge,
@@ -232,6 +233,11 @@ impl Metrics {
             ),
             outbox_entries: new.gauge("facetd_publish_outbox_entries", "Committed entries that are not published yet"),
             device: new.gauges("facetd_model_device_info", "1 for the device the models run on", "device"),
+            stage: new.gauges(
+                "facetd_model_stage_info",
+                "1 for the stage of the model that runs: re_lp is all of it, see model.stage",
+                "stage",
+            ),
             full: new.gauges(
                 "facetd_daemon_full",
                 "1 while a limit is reached and nothing more is taken: raise it in [limits], or erase",

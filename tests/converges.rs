@@ -23,7 +23,7 @@ use facetd::engine::event::{Cause, Event, EventType};
 use facetd::face::{Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
 use facetd::model::artefact::{Merging, Rule};
 use facetd::model::onnx::RunOptions;
-use facetd::model::{Artefact, Device, OnnxModel, Runtime};
+use facetd::model::{Artefact, Device, OnnxModel, Runtime, Stage};
 use facetd::source::Intake;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn a_settled_stream_is_the_batch() {
 fn streams_settle_like_the_batch(folder: &Path, runtime: &Runtime) {
     let number = |name, or| std::env::var(name).map_or(or, |text: String| text.parse().expect("a number"));
     let (first, cases) = (number("FIRST", 1), number("CASES", CASES));
-    let artefact = Artefact::open(folder).unwrap();
+    let artefact = Artefact::open(folder, Stage::ReLp).unwrap();
     let options = RunOptions { device: Device::Cpu, threads: 1 };
     let model = Arc::new(OnnxModel::load(runtime, &artefact, options).unwrap());
     let model = LoadedModel { artefact, model };

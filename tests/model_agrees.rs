@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use facetd::model::onnx::RunOptions;
-use facetd::model::{Artefact, Device, FaceTransformer, Neighbourhoods, OnnxModel, Runtime};
+use facetd::model::{Artefact, Device, FaceTransformer, Neighbourhoods, OnnxModel, Runtime, Stage};
 use serde::Deserialize;
 
 /// A run recorded in PyTorch (models/train, `fixtures`): flat, row-major.
@@ -32,7 +32,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model");
-    let artefact = Artefact::open(&folder).unwrap();
+    let artefact = Artefact::open(&folder, Stage::ReLp).unwrap();
     let runtime = Runtime::load(None).unwrap();
     let options = RunOptions { device: Device::Cpu, threads: 2 };
     let model = OnnxModel::load(&runtime, &artefact, options).unwrap();

@@ -10,6 +10,7 @@ use common::bare_shard::{Driven, People, Rig, Topic, name};
 use common::{facetd, output_of, project};
 use facetd::daemon::shard::ShardSettings;
 use facetd::engine::changes::Request;
+use facetd::model::{Artefact, Stage};
 use facetd::store::verify::{Known, Report, Rule, verify};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ const EXACT: &str = "[engine]\nindex = \"exact\"\n";
 
 fn checked(rig: &Rig) -> Report {
     let config = facetd::config::Config::parse(EXACT, std::iter::empty()).unwrap();
-    let artefact = facetd::model::Artefact::open(&project().join("tests/fixtures/model")).unwrap();
+    let artefact = Artefact::open(&project().join("tests/fixtures/model"), Stage::ReLp).unwrap();
     let settings = ShardSettings::new(&config, &artefact);
     let of = |collection: &_| settings.engine(collection).clusters;
     let rule = Rule { model: settings.model.clone(), settings: &of };

@@ -93,7 +93,7 @@ pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
 
 pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let config: Config = configuration(&arguments.config)?;
-    let settings = ShardSettings::new(&config, &Artefact::open(&config.model.dir)?);
+    let settings = ShardSettings::new(&config, &Artefact::open(&config.model.dir, config.model.stage)?);
     let clusters = |name: &CollectionName| settings.engine(name).clusters;
     let rule = Rule { model: settings.model.clone(), settings: &clusters };
     let known = Known { rule: Some(rule), few: config.engine.hnsw_few };

@@ -6,6 +6,7 @@ use clap::Args;
 use facetd::config::{CollectionSettings, Collections, Config};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
+use facetd::model::Stage;
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
 
@@ -32,7 +33,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = LoadedModel::load(&config.model);
     match model {
         Ok(LoadedModel { artefact, model }) => {
-            tell("model", Ok(format!("{}, {} wide, on {}", artefact.name, artefact.shape.dimension, model.device())));
+            let stage = match artefact.stage {
+                Stage::ReLp => String::new(),
+                stage => format!(", stage {stage}"),
+            };
+            let (name, dimension, device) = (&artefact.name, artefact.shape.dimension, model.device());
+            tell("model", Ok(format!("{name}, {dimension} wide, on {device}{stage}")));
             let settings = ShardSettings::new(&config, &artefact);
             let state = check_state(&config.state.dir, &settings.model);
             tell("state", state.map_err(|error| error.to_string()));

@@ -11,7 +11,7 @@ use facetd::engine::changes::{Batch, Request};
 use facetd::engine::{Engine, Observer, Step};
 use facetd::face::{ClusterId, Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
 use facetd::features::{Features, write_labels};
-use facetd::model::Device;
+use facetd::model::{Device, Stage};
 use facetd::replay::face_id_of_row;
 use indicatif::ProgressBar;
 
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// How neighbours are found; exact compares every pair
     #[arg(long, value_enum, default_value = "exact")]
     index: Index,
+    /// How much of the model is used: re_lp, all of it, or naive, only_re or only_lp of the paper's ablation
+    #[arg(long, value_name = "STAGE", default_value_t)]
+    stage: Stage,
     /// cpu, cuda:N or auto
     #[arg(long, default_value = "auto")]
     device: Device,
@@ -46,9 +49,9 @@ enum Index {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = Config::parse("", std::iter::empty())?;
     super::start_logging(&facetd::config::Log { level: "warn".into(), ..config.log.clone() });
-    let Arguments { model, device, runtime, .. } = arguments;
-    config.model =
-        Model { dir: model.clone(), device: *device, runtime: runtime.clone().unwrap_or_default(), threads: 0 };
+    let Arguments { model, stage, device, runtime, .. } = arguments;
+    let runtime = runtime.clone().unwrap_or_default();
+    config.model = Model { dir: model.clone(), stage: *stage, device: *device, runtime, threads: 0 };
     config.engine.index = match arguments.index {
         Index::Exact => facetd::config::Index::Exact,
         Index::Hnsw => facetd::config::Index::Hnsw,

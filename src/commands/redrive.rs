@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let edges = super::edges()?;
     let stop = stop_on_signal(&edges)?;
     let decoder = Decoder {
-        dimension: Artefact::open(&config.model.dir)?.shape.dimension,
+        dimension: Artefact::open(&config.model.dir, config.model.stage)?.shape.dimension,
         default_collection: config.collections.default.clone(),
         max_message_bytes: config.limits.message_bytes,
     };

@@ -69,7 +69,7 @@ impl Against {
             }
             (None, Some(_)) => Config::parse("", std::iter::empty())?,
         };
-        let artefact = Artefact::open(self.model.as_deref().unwrap_or(&config.model.dir))?;
+        let artefact = Artefact::open(self.model.as_deref().unwrap_or(&config.model.dir), config.model.stage)?;
         Ok(Some(Settings { shard: ShardSettings::new(&config, &artefact), few: config.engine.hnsw_few }))
     }
 }

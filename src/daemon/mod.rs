@@ -100,7 +100,7 @@ pub struct LoadedModel {
 
 impl LoadedModel {
     pub fn load(config: &crate::config::Model) -> Result<LoadedModel, ModelError> {
-        let artefact = Artefact::open(&config.dir)?;
+        let artefact = Artefact::open(&config.dir, config.stage)?;
         let runtime = Runtime::load(Some(config.runtime.as_path()).filter(|path| !path.as_os_str().is_empty()))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if config.threads == 0 { cores } else { config.threads };
@@ -138,7 +138,8 @@ impl Daemon {
         let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
         let device = model.device().to_string();
         metrics.device.with_label_values(&[device.as_str()]).set(1);
-        tracing::info!(model = %artefact.name, %device, "model loaded");
+        metrics.stage.with_label_values(&[artefact.stage.name()]).set(1);
+        tracing::info!(model = %artefact.name, stage = %artefact.stage, %device, "model loaded");
 
         // Before the state, which takes longer: a missing broker should be told at once.
         let partitions = check_topics(&config.kafka)?;

@@ -1,11 +1,13 @@
-//! A model's folder: `re.onnx`, `lp.onnx` and the `model.toml` that describes and seals them.
+//! A model's folder: `re.onnx`, `lp.onnx` and the `model.toml` that describes and seals them, and beside the whole model,
+//! where they were trained, those of the other stages of the paper's ablation.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{EdgeFeature, ModelError};
+use super::{EdgeFeature, ModelError, Stage};
 
 /// The format of model.toml this program reads.
 const FORMAT: u32 = 1;
@@ -38,6 +40,8 @@ pub(crate) struct Description {
     edges: Vec<EdgeFeature>,
     merging: Merging,
     files: Files,
+    #[serde(default)]
+    stages: BTreeMap<Stage, Section>,
 }
 
 /// How linkages become clusters: chosen with the model, on validation identities.
@@ -129,6 +133,14 @@ struct Files {
     lp: SealedFile,
 }
 
+/// [stages.*]: a stage's own merging rule, and the graphs it runs.
+#[derive(Debug, Clone, Deserialize)]
+struct Section {
+    merging: Merging,
+    re: Option<SealedFile>,
+    lp: Option<SealedFile>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 struct SealedFile {
     name: String,
@@ -140,37 +152,42 @@ struct SealedFile {
 pub struct Artefact {
     pub folder: PathBuf,
     pub name: String,
+    pub stage: Stage,
     pub shape: Shape,
-    /// What LP is told of a pair, in this order.
+    /// What LP is told of a pair, in this order; nothing where it does not run.
     pub edges: Vec<EdgeFeature>,
     pub merging: Merging,
-    pub relation_encoder: PathBuf,
-    pub linkage_predictor: PathBuf,
+    /// None in a stage that does not run it.
+    pub relation_encoder: Option<PathBuf>,
+    /// None in a stage that does not run it.
+    pub linkage_predictor: Option<PathBuf>,
     /// Changes whenever a state made with this model could not have been made with another.
     pub fingerprint: String,
 }
 
 impl Artefact {
-    /// Reads `folder`/model.toml and checks the hash of both graphs.
-    pub fn open(folder: &Path) -> Result<Artefact, ModelError> {
+    /// Reads what `folder`/model.toml says of a stage and checks the hash of the graphs it runs.
+    pub fn open(folder: &Path, stage: Stage) -> Result<Artefact, ModelError> {
         let path = folder.join("model.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
         let refuse = |reason: String| ModelError::Artefact { path: path.clone(), reason };
-        let description = Description::parse(&text).map_err(refuse)?;
-        let Description { name, dimension, hop1, hop2, edges, merging, files, .. } = description;
-        let (re, lp, Merging { rule, threshold, threshold_off }) = (&files.re.sha256, &files.lp.sha256, merging);
-        let mut fingerprint = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}:{threshold_off}");
-        if !edges.is_empty() {
-            fingerprint += &format!(":{edges:?}");
-        }
+        let mut description = Description::parse(&text).map_err(refuse)?;
+        let section = description.take_section(stage).map_err(refuse)?;
+        let Description { name, dimension, hop1, hop2, edges, .. } = description;
+        let edges = if stage.runs_lp() { edges } else { Vec::new() };
+        let shape = Shape { dimension, hop1, hop2 };
+        let fingerprint = section.fingerprint(stage, shape, &edges);
+        let Section { merging, re, lp } = section;
+        let open = |file: Option<SealedFile>| file.map(|file| file.open(folder)).transpose();
         Ok(Artefact {
             folder: folder.to_path_buf(),
             name,
-            shape: Shape { dimension, hop1, hop2 },
+            stage,
+            shape,
             edges,
-            relation_encoder: files.re.open(folder)?,
-            linkage_predictor: files.lp.open(folder)?,
-            fingerprint: hex(&Sha256::digest(fingerprint)),
+            relation_encoder: open(re)?,
+            linkage_predictor: open(lp)?,
+            fingerprint,
             merging,
         })
     }
@@ -184,10 +201,31 @@ impl Description {
         Ok(description)
     }
 
+    /// What it says of a stage; the whole model's is at its top.
+    fn take_section(&mut self, stage: Stage) -> Result<Section, String> {
+        if stage == Stage::ReLp {
+            let Files { re, lp } = self.files.clone();
+            return Ok(Section { merging: self.merging, re: Some(re), lp: Some(lp) });
+        }
+        self.stages.remove(&stage).ok_or_else(|| {
+            format!(
+                "there is no [stages.{stage}], so the stage {stage} cannot run: train it with \
+                 `models/train/run fit --stages`, or use the stage {}",
+                Stage::ReLp
+            )
+        })
+    }
+
+    /// Every graph it names.
+    fn sealed_files(&self) -> impl Iterator<Item = &SealedFile> {
+        let of_stages = self.stages.values().flat_map(|section| section.re.iter().chain(&section.lp));
+        [&self.files.re, &self.files.lp].into_iter().chain(of_stages)
+    }
+
     /// What it says its graphs are called, in its folder.
     #[cfg(feature = "fuzzing")]
-    pub(crate) fn file_names(&self) -> [&str; 2] {
-        [&self.files.re.name, &self.files.lp.name]
+    pub(crate) fn file_names(&self) -> impl Iterator<Item = &str> {
+        self.sealed_files().map(|file| file.name.as_str())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -200,13 +238,53 @@ impl Description {
         if !(1..=LARGEST_HOP).contains(&self.hop1) || !(1..=self.hop1).contains(&self.hop2) {
             return Err(format!("hop1 {} must be 1 to {LARGEST_HOP}, hop2 {} at most hop1", self.hop1, self.hop2));
         }
-        for SealedFile { name, .. } in [&self.files.re, &self.files.lp] {
+        for SealedFile { name, .. } in self.sealed_files() {
             if Path::new(name).file_name() != Some(name.as_ref()) {
                 return Err(format!("the file {name:?} is not in its folder"));
             }
         }
         if let Some(twice) = self.edges.iter().enumerate().find(|(place, edge)| self.edges[..*place].contains(edge)) {
             return Err(format!("edges names {:?} twice", twice.1));
+        }
+        self.stages.iter().try_for_each(|(&stage, section)| section.check(stage))
+    }
+}
+
+impl Section {
+    fn fingerprint(&self, stage: Stage, shape: Shape, edges: &[EdgeFeature]) -> String {
+        let [re, lp] = [&self.re, &self.lp].map(|file| file.as_ref().map_or("", |file| &file.sha256));
+        let Shape { dimension, hop1, hop2 } = shape;
+        let Merging { rule, threshold, threshold_off } = self.merging;
+        let mut text = format!("{re}:{lp}:{dimension}:{hop1}:{hop2}:{rule:?}:{threshold}:{threshold_off}");
+        if !edges.is_empty() {
+            text += &format!(":{edges:?}");
+        }
+        // The whole model's is as it was before there were stages, so that its states still open.
+        if stage != Stage::ReLp {
+            text += &format!(":{stage}");
+        }
+        hex(&Sha256::digest(text))
+    }
+
+    /// Whether it has the graphs its stage runs, and no other.
+    fn check(&self, stage: Stage) -> Result<(), String> {
+        if stage == Stage::ReLp {
+            return Err(
+                "[stages.re_lp] is the whole model, which [merging] and [files] describe: remove it".to_string()
+            );
+        }
+        for (graph, there, runs) in
+            [("re", self.re.is_some(), stage.runs_re()), ("lp", self.lp.is_some(), stage.runs_lp())]
+        {
+            if there && !runs {
+                return Err(format!("[stages.{stage}] has {graph}, which the stage {stage} does not run: remove it"));
+            }
+            if runs && !there {
+                return Err(format!(
+                    "[stages.{stage}] has no {graph}, which the stage {stage} runs: write {graph} = {{ name, sha256 }}, or \
+                     train it again with `models/train/run fit --stages`"
+                ));
+            }
         }
         Ok(())
     }
@@ -278,6 +356,96 @@ mod tests {
         for (table, word) in wrong {
             let refused = parse(table).expect_err(table);
             assert!(refused.contains(word), "{table}: {refused}");
+        }
+    }
+
+    const BARE: &str = "format = 1\nname = \"m\"\ndimension = 4\nhop1 = 3\nhop2 = 2\nedges = [\"cosine\"]\n\
+                        merging = { rule = \"single\", threshold = 0.5 }\n";
+    const MERGING: &str = "merging = { rule = \"single\", threshold = 0.8 }\n";
+
+    /// A graph's entry; what is in a graph does not matter here.
+    fn sealed(name: &str) -> String {
+        format!("{{ name = \"{name}\", sha256 = \"{}\" }}", hex(&Sha256::digest(name)))
+    }
+
+    fn whole() -> String {
+        format!("{BARE}files = {{ re = {}, lp = {} }}\n", sealed("re.onnx"), sealed("lp.onnx"))
+    }
+
+    fn folder(model_toml: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.toml"), model_toml).unwrap();
+        for name in ["re.onnx", "lp.onnx", "only_re.onnx", "only_lp.onnx"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_stage_has_its_own_merging_and_the_graphs_it_runs() {
+        let (re, lp) = (sealed("only_re.onnx"), sealed("only_lp.onnx"));
+        let stages = format!(
+            "[stages.naive]\n{MERGING}[stages.only_re]\n{MERGING}re = {re}\n[stages.only_lp]\n{MERGING}lp = {lp}\n"
+        );
+        let folder = folder(&(whole() + &stages));
+        let artefacts = Stage::ALL.map(|stage| Artefact::open(folder.path(), stage).unwrap());
+        let graphs = artefacts.each_ref().map(|artefact| {
+            let name = |path: &Option<PathBuf>| Some(path.as_ref()?.file_name()?.to_string_lossy().into_owned());
+            (name(&artefact.relation_encoder), name(&artefact.linkage_predictor))
+        });
+        let file = |name: &str| Some(name.to_string());
+        let expected = [
+            (None, None),
+            (file("only_re.onnx"), None),
+            (None, file("only_lp.onnx")),
+            (file("re.onnx"), file("lp.onnx")),
+        ];
+        assert_eq!(graphs, expected);
+        assert_eq!(artefacts.each_ref().map(|artefact| artefact.merging.threshold), [0.8, 0.8, 0.8, 0.5]);
+        assert_eq!(artefacts.each_ref().map(|artefact| artefact.edges.len()), [0, 0, 1, 1]);
+        let fingerprints: BTreeMap<_, _> =
+            artefacts.iter().map(|artefact| (&artefact.fingerprint, artefact.stage)).collect();
+        assert_eq!(fingerprints.len(), Stage::ALL.len(), "{fingerprints:?}");
+    }
+
+    #[test]
+    fn states_of_whole_models_still_open() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo-128");
+        let Artefact { fingerprint, .. } = Artefact::open(&shipped, Stage::ReLp).unwrap();
+        let sealed = "ea84b1b7d4aa636172dd34e2001f3e515e7cc11327f234600101c08170a22a4f:\
+                      664ff0117681c5c26531e7193d568d1c54b6b14e48d3b037007db1e947430b77:\
+                      128:16:5:Evidence { per_face: 2, cap: 16 }:0.165:0.149";
+        assert_eq!(fingerprint, hex(&Sha256::digest(sealed)), "of demo-128, as the first facetd made it");
+    }
+
+    #[test]
+    fn a_stage_that_is_not_there_is_told_with_the_way_out() {
+        let folder = folder(&whole());
+        let error = Artefact::open(folder.path(), Stage::OnlyRe).unwrap_err().to_string();
+        for word in ["model.toml", "[stages.only_re]", "models/train/run fit --stages"] {
+            assert!(error.contains(word), "{word:?} is not in: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_section_is_refused_whatever_stage_is_asked_for() {
+        let (re, lp) = (sealed("only_re.onnx"), sealed("only_lp.onnx"));
+        let outside = sealed("../only_re.onnx");
+        let wrong = [
+            (format!("[stages.naive]\n{MERGING}re = {re}"), "[stages.naive] has re"),
+            (format!("[stages.only_re]\n{MERGING}re = {re}\nlp = {lp}"), "[stages.only_re] has lp"),
+            (format!("[stages.only_re]\n{MERGING}"), "[stages.only_re] has no re"),
+            (format!("[stages.only_lp]\n{MERGING}re = {re}"), "[stages.only_lp] has re"),
+            (format!("[stages.only_lp]\n{MERGING}"), "[stages.only_lp] has no lp"),
+            (format!("[stages.re_lp]\n{MERGING}re = {re}\nlp = {lp}"), "[stages.re_lp] is the whole model"),
+            (format!("[stages.only_re]\n{MERGING}re = {outside}"), "is not in its folder"),
+            ("[stages.naive]".to_string(), "merging"),
+            (format!("[stages.only]\n{MERGING}"), "only_re"),
+        ];
+        for (section, word) in wrong {
+            let folder = folder(&(whole() + &section));
+            let refused = Artefact::open(folder.path(), Stage::ReLp).expect_err(&section).to_string();
+            assert!(refused.contains(word) && refused.contains("model.toml"), "{section}: {refused}");
         }
     }
 }

@@ -2,12 +2,14 @@
 //! linkage predictor LP, both reading a face and its neighbours.
 //!
 //! [`artefact`] reads the model's folder, [`onnx`] runs its two graphs, [`runtime`] finds ONNX
-//! Runtime; [`edge`] names what LP may be told of a pair. The engine runs a model through [`FaceTransformer`].
+//! Runtime; [`edge`] names what LP may be told of a pair, [`stage`] which of the two run. The engine runs a model through
+//! [`FaceTransformer`].
 
 pub mod artefact;
 pub mod edge;
 pub mod onnx;
 pub mod runtime;
+pub mod stage;
 
 use std::path::PathBuf;
 
@@ -15,6 +17,7 @@ pub use artefact::{Artefact, Shape};
 pub use edge::EdgeFeature;
 pub use onnx::OnnxModel;
 pub use runtime::{Device, Runtime};
+pub use stage::Stage;
 
 /// What can be wrong with a model. Each says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,11 @@
-//! Runs the two graphs with ONNX Runtime, one session a graph.
+//! Runs the two graphs with ONNX Runtime, one session a graph. Where the stage does without one, what stands in for it is
+//! computed here ([`super::stage`]).
 //!
 //! Runs are padded to a few fixed row counts: on a GPU every new shape makes the arena grow
 //! (onnxruntime#14474), and a row computed in the same shape gives the same bits whoever its
 //! companions are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::ep;
@@ -12,6 +13,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
+use super::stage::similarities;
 use super::{Artefact, Device, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Runtime, Shape};
 use crate::failpoint;
 
@@ -33,28 +35,34 @@ pub struct OnnxModel {
     shape: Shape,
     edges: Vec<EdgeFeature>,
     device: Device,
-    relation_encoder: Mutex<Session>,
-    linkage_predictor: Mutex<Session>,
+    relation_encoder: Option<Mutex<Session>>,
+    linkage_predictor: Option<Mutex<Session>>,
 }
 
 impl OnnxModel {
     pub fn load(runtime: &Runtime, artefact: &Artefact, options: RunOptions) -> Result<OnnxModel, ModelError> {
-        let relation_encoder = open(runtime, &artefact.relation_encoder, options)?;
-        // What the first graph could not get, the second is not asked for.
-        let options = RunOptions { device: relation_encoder.device, ..options };
-        let linkage_predictor = open(runtime, &artefact.linkage_predictor, options)?;
+        let mut got = None;
+        let mut session = |graph: &Option<PathBuf>| {
+            let Some(path) = graph else { return Ok(None) };
+            // What the first graph could not get, the second is not asked for.
+            let Opened { session, device } =
+                open(runtime, path, RunOptions { device: got.unwrap_or(options.device), ..options })?;
+            got = Some(device);
+            Ok(Some(Mutex::new(session)))
+        };
         let model = OnnxModel {
             shape: artefact.shape,
             edges: artefact.edges.clone(),
-            device: relation_encoder.device,
-            relation_encoder: Mutex::new(relation_encoder.session),
-            linkage_predictor: Mutex::new(linkage_predictor.session),
+            relation_encoder: session(&artefact.relation_encoder)?,
+            linkage_predictor: session(&artefact.linkage_predictor)?,
+            // Without a graph there is only what is computed here.
+            device: got.unwrap_or(Device::Cpu),
         };
         model.try_out(artefact)?;
         Ok(model)
     }
 
-    /// A row through each graph: whether they take what model.toml says is known before a face is.
+    /// A row through each graph that runs: whether they take what model.toml says is known before a face is.
     fn try_out(&self, artefact: &Artefact) -> Result<(), ModelError> {
         let Shape { dimension, hop1, hop2 } = self.shape;
         let row = vec![1.0; dimension];
@@ -86,12 +94,18 @@ impl FaceTransformer for OnnxModel {
     }
 
     fn encode(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
-        run("RE", &self.relation_encoder, "enhanced", rows, self.shape.dimension)
+        match &self.relation_encoder {
+            Some(session) => run("RE", session, "enhanced", rows, self.shape.dimension),
+            None => Ok(rows.faces.clone()),
+        }
     }
 
     fn link(&self, rows: &mut Neighbourhoods) -> Result<Vec<f32>, ModelError> {
         let hop = rows.hop();
-        run("LP", &self.linkage_predictor, "linkage", rows, hop)
+        match &self.linkage_predictor {
+            Some(session) => run("LP", session, "linkage", rows, hop),
+            None => Ok(similarities(rows)),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub enum StoreError {
     NewerFormat { path: PathBuf, found: u32 },
     #[error(
         "{} was made with another model ({found:.12}…, model.dir has {expected:.12}…): \
-         `facetd recluster` takes its faces over to this one; or set model.dir to the model it was made with, \
+         `facetd recluster` takes its faces over to this one; or set model.dir and model.stage to what it was made with, \
          or start a new state.dir",
         path.display()
     )]

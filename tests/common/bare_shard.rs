@@ -9,7 +9,7 @@ use facetd::daemon::shard::{Shard, ShardSettings};
 use facetd::engine::Engine;
 use facetd::face::{CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Timestamp};
 use facetd::metrics::Metrics;
-use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape};
+use facetd::model::{Artefact, EdgeFeature, FaceTransformer, ModelError, Neighbourhoods, Shape, Stage};
 use facetd::rejection::Reason;
 use facetd::source::{Content, Intake, Record};
 use facetd::store::{Entry, FaceKey, Published};
@@ -107,7 +107,7 @@ pub fn open(state: &Path, settings: ShardSettings) -> Driven {
 /// The shipped configuration with `more` of it, as TOML.
 pub fn settings(more: &str) -> ShardSettings {
     let config = Config::parse(more, std::iter::empty()).unwrap();
-    let artefact = Artefact::open(&project().join("tests/fixtures/model")).unwrap();
+    let artefact = Artefact::open(&project().join("tests/fixtures/model"), Stage::ReLp).unwrap();
     assert_eq!(artefact.shape, SHAPE);
     ShardSettings::new(&config, &artefact)
 }
