@@ -1,7 +1,9 @@
-//! `facetd cluster`: the paper's batch pipeline on a file. One batch through the daemon's engine.
+//! `facetd cluster`: the paper's batch pipeline on a file. One batch through the daemon's engine; or, as a stream, many, as
+//! they would reach the daemon.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use facetd::config::{Config, Model};
@@ -15,7 +17,15 @@ use facetd::model::{Device, Stage};
 use facetd::replay::face_id_of_row;
 use indicatif::ProgressBar;
 
+/// Rows of a batch of a stream: about what waits for a daemon that is kept busy.
+const STREAM_BATCH: usize = 64;
+
 #[derive(Args)]
+#[command(
+    after_help = "With --stream the rows are taken in order, 64 at a time and with the daemon's refresh budget, as while records keep
+coming. LABELS.25, LABELS.50, LABELS.75 and LABELS.100 get the labels of so many percent of the rows as they stood when
+the last of those had come; LABELS those once nothing was stale any more."
+)]
 pub struct Arguments {
     /// Features, .npy or learn-to-cluster .bin; the model gives the .bin its width
     #[arg(long, value_name = "FILE")]
@@ -26,6 +36,9 @@ pub struct Arguments {
     /// Where to write a cluster number a line
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
+    /// Take the rows as a stream, and write the labels at each quarter of it too
+    #[arg(long)]
+    stream: bool,
     /// How neighbours are found; exact compares every pair
     #[arg(long, value_enum, default_value = "exact")]
     index: Index,
@@ -66,32 +79,73 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         features.dimension()
     );
 
-    let settings = ShardSettings::new(&config, &artefact).engine(&config.collections.default);
-    let mut engine = Engine::new(&settings, model);
+    let settings = ShardSettings::new(&config, &artefact);
+    let mut engine = Engine::new(&settings.engine(&config.collections.default), model);
     let faces = features.rows().enumerate().map(|(row, values)| face(row, values, dimension));
     let faces = faces.collect::<anyhow::Result<Vec<Face>>>()?;
+    match arguments.stream {
+        false => batch(&mut engine, faces)?,
+        true => stream(&mut engine, faces, settings.refresh_per_face, &arguments.labels)?,
+    }
+    let labels = labels(&engine);
+    write_labels(&arguments.labels, &labels)?;
+    let clusters = labels.iter().max().map_or(0, |last| last + 1);
+    println!("{} faces in {clusters} clusters: {}", engine.len(), arguments.labels.display());
+    Ok(())
+}
+
+fn batch(engine: &mut Engine, faces: Vec<Face>) -> anyhow::Result<()> {
     let mut progress = Progress(super::progress_bar(Step::ALL.len(), "{bar:30} {msg} {elapsed}"));
     progress.0.set_message("clustering");
     let requests = faces.into_iter().map(Request::Face).collect();
     engine.apply(Batch { requests, ..Batch::default() }, &mut progress)?;
     // With an approximate index some were met only by those who came later.
+    settle(engine)?;
+    progress.0.finish_and_clear();
+    Ok(())
+}
+
+/// Streams, and writes the labels at each quarter beside `to`.
+fn stream(engine: &mut Engine, faces: Vec<Face>, refresh_per_face: usize, to: &Path) -> anyhow::Result<()> {
+    let progress = super::progress_bar(faces.len(), "{bar:30} {pos}/{len} faces {msg} {elapsed}");
+    let rows = faces.len();
+    let mut faces = faces.into_iter();
+    for percent in [25, 50, 75, 100] {
+        let until = rows * percent / 100;
+        while engine.len() < until {
+            let next = STREAM_BATCH.min(until - engine.len());
+            let requests = faces.by_ref().take(next).map(Request::Face).collect();
+            engine.apply(Batch { requests, refresh_budget: next * refresh_per_face, ..Batch::default() }, &mut ())?;
+            progress.inc(next as u64);
+        }
+        let mut path = OsString::from(to);
+        path.push(format!(".{percent}"));
+        write_labels(Path::new(&path), &labels(engine))?;
+    }
+    progress.set_message("settling");
+    settle(engine)?;
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// Quiet moments until nothing is left to do.
+fn settle(engine: &mut Engine) -> anyhow::Result<()> {
     while engine.has_work(Timestamp::default()) {
         engine.apply(Batch { refresh_budget: usize::MAX, idle: true, ..Batch::default() }, &mut ())?;
     }
-    progress.0.finish_and_clear();
+    Ok(())
+}
 
-    // Numbered in order of first appearance: ids of the clusters that merged away leave no gaps.
+/// A number for each face, in order of arrival. Numbered in order of first appearance: ids of the clusters that merged
+/// away leave no gaps.
+fn labels(engine: &Engine) -> Vec<usize> {
     let mut numbers: HashMap<ClusterId, usize> = HashMap::new();
     let clusters = engine.faces().live().filter_map(|node| engine.clusters().book().cluster_of(node));
-    let labels: Vec<usize> = clusters
-        .map(|cluster| {
-            let next = numbers.len();
-            *numbers.entry(cluster).or_insert(next)
-        })
-        .collect();
-    write_labels(&arguments.labels, &labels)?;
-    println!("{} faces in {} clusters: {}", engine.len(), numbers.len(), arguments.labels.display());
-    Ok(())
+    let number = |cluster| {
+        let next = numbers.len();
+        *numbers.entry(cluster).or_insert(next)
+    };
+    clusters.map(number).collect()
 }
 
 fn face(row: usize, values: &[f32], dimension: usize) -> anyhow::Result<Face> {
