@@ -1,12 +1,13 @@
 //! Every metric, declared in one place: `facetd_<room>_<what>_<unit>`.
 //!
 //! No label takes its values from the input: names of collections would make as many series as
-//! there are collections. What is of a collection is summed over all, and an age is the highest.
+//! there are collections. What is of a collection is summed over all, and an age is the highest. The one exception
+//! is how near the neighbours of a collection's faces are: of all together it would say nothing.
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::engine::Step;
@@ -65,6 +66,8 @@ pub struct Metrics {
     pub outbox_entries: IntGauge,
     pub device: IntGaugeVec,
     pub stage: IntGaugeVec,
+    pub model_neighbour_similarity: GaugeVec,
+    pub neighbour_similarity: GaugeVec,
     pub full: IntGaugeVec,
     pub resident_bytes: IntGauge,
     pub ready: IntGauge,
@@ -238,6 +241,17 @@ impl Metrics {
                 "1 for the stage of the model that runs: re_lp is all of it, see model.stage",
                 "stage",
             ),
+            model_neighbour_similarity: new.levels(
+                "facetd_model_neighbour_similarity",
+                "Cosine quantiles of the neighbours of the faces the model was trained on",
+                &["quantile"],
+            ),
+            neighbour_similarity: new.levels(
+                "facetd_neighbour_similarity",
+                "Cosine quantiles of the neighbours of a collection's faces, from 1000 faces on. Far from the model's, it is not for \
+                 these faces; with fewer faces than it was trained on they are lower",
+                &["collection", "quantile"],
+            ),
             full: new.gauges(
                 "facetd_daemon_full",
                 "1 while a limit is reached and nothing more is taken: raise it in [limits], or erase",
@@ -314,6 +328,10 @@ impl Declare {
     /// A gauge of what is not whole.
     fn level(&self, name: &str, help: &str) -> Gauge {
         self.in_registry(Gauge::new(name, help))
+    }
+
+    fn levels(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.in_registry(GaugeVec::new(Opts::new(name, help), labels))
     }
 
     /// Buckets from `first`, each twice the one before.

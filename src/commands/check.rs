@@ -10,11 +10,17 @@ use facetd::model::Stage;
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
 
+use super::sample::{self, Verdict};
+
 #[derive(Args)]
 pub struct Arguments {
     /// The configuration to check
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Features of your own faces as they come, .npy or .bin: are they like those the model was trained on? A no is a
+    /// warning
+    #[arg(long, value_name = "FILE")]
+    sample: Option<PathBuf>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -39,6 +45,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             };
             let (name, dimension, device) = (&artefact.name, artefact.shape.dimension, model.device());
             tell("model", Ok(format!("{name}, {dimension} wide, on {device}{stage}")));
+            match arguments.sample.as_deref().map(|sample| sample::compare(sample, &artefact)) {
+                None => {}
+                Some(Ok(Verdict::Fits(text))) => tell("sample", Ok(text)),
+                Some(Ok(Verdict::Warns(text))) => println!("{:<7} WARN   {text}", "sample"),
+                Some(Err(error)) => tell("sample", Err(error.to_string())),
+            }
             let settings = ShardSettings::new(&config, &artefact);
             let state = check_state(&config.state.dir, &settings.model);
             tell("state", state.map_err(|error| error.to_string()));

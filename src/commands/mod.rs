@@ -15,6 +15,7 @@ pub mod recluster;
 pub mod redrive;
 pub mod replay;
 pub mod run;
+mod sample;
 mod stopped;
 pub mod synth;
 mod verify;

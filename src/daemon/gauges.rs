@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::fit::FitWatch;
 use crate::engine::Engine;
 use crate::engine::event::Change;
 use crate::face::{CollectionName, Timestamp};
 use crate::metrics::Metrics;
+use crate::model::fit::TrainedAt;
 use crate::store::{CollectionCommit, Commit, Store};
 
 /// How often the sums are made while batches come.
@@ -17,11 +19,12 @@ const NOW_AND_THEN: Duration = Duration::from_secs(1);
 pub struct Gauges {
     metrics: Arc<Metrics>,
     shown: Instant,
+    fit: FitWatch,
 }
 
 impl Gauges {
-    pub fn new(metrics: Arc<Metrics>) -> Gauges {
-        Gauges { metrics, shown: Instant::now() }
+    pub fn new(metrics: Arc<Metrics>, trained_at: Option<TrainedAt>) -> Gauges {
+        Gauges { fit: FitWatch::new(metrics.clone(), trained_at), metrics, shown: Instant::now() }
     }
 
     /// Counts what a commit did.
@@ -70,6 +73,7 @@ impl Gauges {
     pub fn show(&mut self, engines: &BTreeMap<CollectionName, Engine>, store: &Store, now: Timestamp) {
         self.shown = Instant::now();
         self.show_sizes(engines);
+        self.fit.look(engines);
         let metrics = &self.metrics;
         metrics.stale_faces.set(sum(engines, Engine::stale));
         let oldest = engines.values().filter_map(Engine::stale_since).min();

@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod control;
+mod fit;
 mod gauges;
 pub mod incarnation;
 pub mod pipeline;

@@ -11,6 +11,7 @@ use crate::engine::retention::Retention;
 use crate::face::CollectionName;
 use crate::model::Artefact;
 use crate::model::artefact::Merging;
+use crate::model::fit::TrainedAt;
 use crate::store;
 
 /// How a shard works.
@@ -21,6 +22,8 @@ pub struct ShardSettings {
     pub refresh_per_face: usize,
     index: IndexKind,
     merging: Merging,
+    /// What the model was trained at, where it says.
+    pub trained_at: Option<TrainedAt>,
     max_component: usize,
     pub collections: Collections,
     pub sharding: Sharding,
@@ -45,6 +48,7 @@ impl ShardSettings {
             refresh_per_face: engine.refresh_per_face,
             index,
             merging: artefact.merging,
+            trained_at: artefact.trained_at,
             max_component: engine.max_component,
             collections: config.collections.clone(),
             sharding: Sharding::new(&config.kafka),

@@ -125,6 +125,7 @@ impl Shard {
         metrics.outbox_entries.set(store.outbox().len() as i64);
         let positions = store.outbox().durable().positions;
         let mut shard = Shard {
+            gauges: Gauges::new(metrics.clone(), settings.trained_at),
             settings,
             model,
             store,
@@ -132,7 +133,6 @@ impl Shard {
             positions,
             turn: None,
             view,
-            gauges: Gauges::new(metrics.clone()),
             snapshots,
             metrics,
         };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::fit::{Quantiles, TrainedAt};
 use super::{EdgeFeature, ModelError, Stage};
 
 /// The format of model.toml this program reads.
@@ -28,7 +29,7 @@ pub struct Shape {
     pub hop2: usize,
 }
 
-/// model.toml. What it says for readers alone ([training], [scores]) is not read here.
+/// model.toml. What it says for readers alone ([scores], and of [training] all but the number of faces) is not read here.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Description {
     format: u32,
@@ -42,6 +43,8 @@ pub(crate) struct Description {
     files: Files,
     #[serde(default)]
     stages: BTreeMap<Stage, Section>,
+    training: Option<toml::Value>,
+    neighbour_similarity: Option<Quantiles>,
 }
 
 /// How linkages become clusters: chosen with the model, on validation identities.
@@ -161,6 +164,8 @@ pub struct Artefact {
     pub relation_encoder: Option<PathBuf>,
     /// None in a stage that does not run it.
     pub linkage_predictor: Option<PathBuf>,
+    /// None where model.toml does not say.
+    pub trained_at: Option<TrainedAt>,
     /// Changes whenever a state made with this model could not have been made with another.
     pub fingerprint: String,
 }
@@ -173,6 +178,7 @@ impl Artefact {
         let refuse = |reason: String| ModelError::Artefact { path: path.clone(), reason };
         let mut description = Description::parse(&text).map_err(refuse)?;
         let section = description.take_section(stage).map_err(refuse)?;
+        let trained_at = description.trained_at();
         let Description { name, dimension, hop1, hop2, edges, .. } = description;
         let edges = if stage.runs_lp() { edges } else { Vec::new() };
         let shape = Shape { dimension, hop1, hop2 };
@@ -187,6 +193,7 @@ impl Artefact {
             edges,
             relation_encoder: open(re)?,
             linkage_predictor: open(lp)?,
+            trained_at,
             fingerprint,
             merging,
         })
@@ -214,6 +221,14 @@ impl Description {
                 Stage::ReLp
             )
         })
+    }
+
+    /// [training] is free in form: faces that are no number are not told.
+    fn trained_at(&self) -> Option<TrainedAt> {
+        let quantiles = self.neighbour_similarity.filter(|quantiles| !quantiles.is_nothing())?;
+        let faces = self.training.as_ref().and_then(|training| training.get("faces")?.as_integer());
+        let faces = faces.and_then(|faces| usize::try_from(faces).ok()).filter(|&faces| faces > 0);
+        Some(TrainedAt { quantiles, faces, hop1: self.hop1 })
     }
 
     /// Every graph it names.
@@ -416,6 +431,22 @@ mod tests {
                       664ff0117681c5c26531e7193d568d1c54b6b14e48d3b037007db1e947430b77:\
                       128:16:5:Evidence { per_face: 2, cap: 16 }:0.165:0.149";
         assert_eq!(fingerprint, hex(&Sha256::digest(sealed)), "of demo-128, as the first facetd made it");
+    }
+
+    #[test]
+    fn it_says_what_it_was_trained_at_where_it_knows() {
+        let trained_at = |more: &str| {
+            let folder = folder(&format!("{}{more}", whole()));
+            Artefact::open(folder.path(), Stage::ReLp).unwrap().trained_at
+        };
+        let similarity = "[neighbour_similarity]\nq01 = 0.1\nq10 = 0.2\nq50 = 0.3\nq90 = 0.4\nq99 = 0.5\n";
+        let faces = |training: &str| trained_at(&format!("{similarity}{training}")).unwrap().faces;
+        assert_eq!(faces("[training]\nfaces = 7\nseed = 1\n"), Some(7));
+        for training in ["", "[training]\nfaces = \"many\"\n", "[training]\nfaces = 0\n"] {
+            assert_eq!(faces(training), None, "{training}");
+        }
+        let of_nothing = "[neighbour_similarity]\nq01 = 0.0\nq10 = 0.0\nq50 = 0.0\nq90 = 0.0\nq99 = 0.0\n";
+        assert!(trained_at("").is_none() && trained_at(of_nothing).is_none());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! linkage predictor LP, both reading a face and its neighbours.
 //!
 //! [`artefact`] reads the model's folder, [`onnx`] runs its two graphs, [`runtime`] finds ONNX
-//! Runtime; [`edge`] names what LP may be told of a pair, [`stage`] which of the two run. The engine runs a model through
-//! [`FaceTransformer`].
+//! Runtime; [`edge`] names what LP may be told of a pair, [`stage`] which of the two run, [`fit`] whether a model is
+//! made for the faces it meets. The engine runs a model through [`FaceTransformer`].
 
 pub mod artefact;
 pub mod edge;
+pub mod fit;
 pub mod onnx;
 pub mod runtime;
 pub mod stage;
