@@ -70,9 +70,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.pt, which fit writes with --keep")
     made.add_argument("--out", type=Path, required=True)
 
-    made = command(
-        "gather", run_gather, "Make features and labels of a folder for each person, with .npy files in it."
-    )
+    made = command("gather", run_gather, "Make features and labels of a folder for each person, with .npy files in it.")
     made.add_argument("--folder", type=Path, required=True, help="the folder that holds the folders")
     made.add_argument("--out", type=Path, required=True)
 

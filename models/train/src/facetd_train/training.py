@@ -36,6 +36,7 @@ class Plan:
     neighbours: int = 256  # length of the long lists populations are taken from
     sparsest: float = 0.05  # smallest share of the faces in a population
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
+    rotate: bool = False  # each step sees the faces turned at random, so that no direction can be learnt by heart
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
     patience: int = 3  # checks without a better one before training stops
@@ -138,6 +139,8 @@ def step_loss(
 
     faces, place = torch.cat([queries, hop1.rows[hop1.mask]]).unique(return_inverse=True)
     hop2 = shortened(within(long[faces], here, sizes.hop2), plan.shorten, generator)
+    if plan.rotate:
+        features = features @ rotation(features.shape[1], generator).to(features.device)
     enhanced = model.enhance(features, faces, hop2)
 
     candidate = torch.zeros_like(hop1.rows)
@@ -151,6 +154,12 @@ def population(count: int, plan: Plan, generator: torch.Generator) -> Tensor:
     """Which of the faces have arrived `[count]` (bool): a random share of them."""
     share = plan.sparsest + (1 - plan.sparsest) * torch.rand(1, generator=generator)
     return torch.rand(count, generator=generator) < share
+
+
+def rotation(dimension: int, generator: torch.Generator) -> Tensor:
+    """An orthogonal matrix, any as likely as any other (Stewart 1980: QR of normal numbers, R's diagonal positive)."""
+    q, r = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator))
+    return q * r.diagonal().sign()
 
 
 def shortened(neighbourhoods: Neighbourhoods, share: float, generator: torch.Generator) -> Neighbourhoods:
