@@ -78,7 +78,9 @@ fn a_daemon_runs_the_stage_its_configuration_names() {
     let model = model_with_stages(folder.path(), &STAGES.map(|stage| (stage, 0.8)).into());
     let broker = MockBroker::start();
     let installation = Installation::new(&Settings { topics: &broker.topics, model: &model, more: "" });
-    let naive = |command: &mut Command| drop(command.env("FACETD_MODEL__STAGE", "naive"));
+    let naive = |command: &mut Command| {
+        command.env("FACETD_MODEL__STAGE", "naive");
+    };
 
     let mut check = facetd();
     naive(check.args(["check", "--config"]).arg(installation.config()));
