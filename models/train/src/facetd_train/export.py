@@ -80,6 +80,8 @@ def check(module: nn.Module, file: Path, dimension: int, hop: int, edges: int = 
         for length in (1, 2, 7, hop):
             for kind in ("full", "partly masked", "fully masked"):
                 inputs = sample(batch, length, dimension, kind, edges)
+                if isinstance(module, OnEmbeddings):  # of length 1, as it takes them
+                    inputs |= {name: inputs[name] / dimension**0.5 for name in ("face", "neighbours")}
                 with torch.inference_mode():
                     expected = module(*inputs.values())
                 got = torch.from_numpy(graph.run(None, {name: value.numpy() for name, value in inputs.items()})[0])

@@ -172,9 +172,12 @@ def evidence(pairs: Pairs, rule: Rule, lowest: float) -> Merges:
         if between is None or between[2] != -judged:
             continue
         made.add(a, b, -(judged >> EXACT))  # rounded up: a whole threshold is below it or not
+        # What is enough between this one and another grows with it only while it is small, or the smaller of the two.
+        settled = per_face * size[a] >= cap
         size[a] += size[b]
         del near[a][b], near[b][a]
-        for c, moved in near[b].items():
+        of_gone = near[b]
+        for c, moved in of_gone.items():
             del near[c][b]
             known = near[a].get(c)
             if known is None:
@@ -184,8 +187,8 @@ def evidence(pairs: Pairs, rule: Rule, lowest: float) -> Merges:
                 known[0] += moved[0]
                 known[1] += moved[1]
         near[b] = {}
-        for c, between in near[a].items():
-            judge(a, c, between)
+        for c in of_gone if settled else near[a]:
+            judge(a, c, near[a][c])
     return made.merges()
 
 
