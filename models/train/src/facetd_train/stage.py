@@ -54,10 +54,10 @@ class Closeness(nn.Module):
 class OnEmbeddings(nn.Module):
     """An LP that is trained without RE, as it is exported: on embeddings of length 1."""
 
-    def __init__(self, lp: nn.Module) -> None:
+    def __init__(self, lp: nn.Module, dimension: int) -> None:
         super().__init__()
         self.lp = lp
+        self.length = dimension**0.5  # a constant: in a graph the root of a shape, a whole number, is one too
 
     def forward(self, face: Tensor, neighbours: Tensor, mask: Tensor, *edges: Tensor) -> Tensor:
-        length = face.shape[1] ** 0.5
-        return self.lp(face * length, neighbours * length, mask, *edges)
+        return self.lp(face * self.length, neighbours * self.length, mask, *edges)
