@@ -59,7 +59,7 @@ depth = {a.depth}
 heads = {a.heads}
 head_dimension = {a.head_dimension}
 dropout = {a.dropout}
-epochs = {about.epochs}
+epochs = {about.epochs:g}
 
 [scores]                        # on validation identities
 pairwise_f = {scores.pairwise_f:.4f}

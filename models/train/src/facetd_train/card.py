@@ -20,7 +20,7 @@ class About:
     identities: int  # trained on, as are the faces
     faces: int
     seed: int
-    epochs: int  # at the checkpoint that was kept
+    epochs: float  # at the checkpoint that was kept
     neighbour_similarity: Mapping[str, float]
     scores: Mapping[Stage, Scores]  # on validation identities, each under its merging
     validation_faces: int
@@ -33,7 +33,7 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
         f"| {100 * scores.bcubed_f:.1f} | {100 * scores.nmi:.1f} |"
         for stage, scores in about.scores.items()
     ]
-    epochs = "1 epoch" if about.epochs == 1 else f"{about.epochs} epochs"
+    epochs = "1 epoch" if about.epochs == 1 else f"{about.epochs:g} epochs"
     curves = {"loss": "loss", "roc": "ROC", "precision_recall": "precision and recall", "f_over_threshold": "F over τ"}
     links = ", ".join(f"[{words}]({file}.svg)" for file, words in curves.items())
     similarity = ", ".join(f"{value:.2f} ({quantile})" for quantile, value in about.neighbour_similarity.items())

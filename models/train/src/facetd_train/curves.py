@@ -4,6 +4,7 @@ All but the loss are of held-out people among themselves. A *prediction* is a fa
 each direction counted, as in figure 5.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,7 @@ def charts(stages: Mapping[Stage, Trained]) -> dict[str, str]:
 
 def loss(history: Sequence[Checkpoint]) -> str:
     epochs = [one.epoch for one in history]
-    highest = max([1.0, *(one.loss for one in history)])
+    highest = math.ceil(max([1.0, *(one.loss for one in history)]))
     return svg.lines(
         "Training",
         Axis("epoch", 0, max([1.0, *epochs])),

@@ -42,7 +42,7 @@ class Trained:
     identity: Integers  # of each of these
     identities: int
     faces: int
-    epochs: int  # at the checkpoint that was kept
+    epochs: float  # at the checkpoint that was kept
     neighbour_similarity: dict[str, float]
     history: list[Checkpoint]
 
@@ -108,7 +108,7 @@ def fit(
     model.load_state_dict(best.weights)
     if isinstance(model.lp, EdgePredictor):
         cross_fit(model, train, plan, best.step / plan.steps(len(train)), keep)
-    return judged(model, validation, train, training.similarity, round(best.step / steps_an_epoch), history)
+    return judged(model, validation, train, training.similarity, round(best.step / steps_an_epoch, 1), history)
 
 
 def judged(
@@ -116,7 +116,7 @@ def judged(
     validation: Validation,
     train: Faces,
     similarity: Tensor,
-    epochs: int,
+    epochs: float,
     history: list[Checkpoint],
 ) -> Trained:
     """With its merging chosen, and how it does on those it was not trained on."""

@@ -54,7 +54,8 @@ def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], mark: float | Non
         parts.append(f'<path d="M{across(mark):.1f} {TOP}V{bottom}" stroke="{GREY}" stroke-dasharray="4 3"/>')
     for number, line in enumerate(drawn):
         colour = COLOURS[number % len(COLOURS)]
-        points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(line.x, line.y, strict=True))
+        seen = [(a, b) for a, b in zip(line.x, line.y, strict=True) if x.low <= a <= x.high]
+        points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in seen)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(text(right - 8, bottom - 12 - 16 * (len(drawn) - 1 - number), line.name, "end", colour))
     return frame(title, WIDTH, HEIGHT, parts)
