@@ -26,7 +26,7 @@ def export(model: FaceTransformer, folder: Path) -> None:
     if stage.has_re:
         write(model.re, folder / file_name(stage, "re"), "hop2", sizes)
     if stage.has_lp:
-        lp = model.lp if stage.has_re else OnEmbeddings(model.lp, sizes.dimension)
+        lp = model.lp if stage.has_re else OnEmbeddings(model.lp, sizes.dimension).eval()
         write(lp, folder / file_name(stage, "lp"), "hop1", sizes)
 
 
