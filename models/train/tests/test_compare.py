@@ -66,7 +66,7 @@ def test_naive_solves_what_is_easy(judged: Judged) -> None:
 def test_stages_of_a_model(judged: Judged, artefact_folder: Path, people: Faces, tmp_path: Path) -> None:
     there = Judged.of(people, np.arange(100), neighbours=4, faces_per_identity=4.0)
     found = {method.name: method for method in stages.methods(artefact_folder, None)}
-    for name in ("only RE", "only LP", "only LP, evidence"):
+    for name in ("only RE", "only LP single", "only LP evidence"):
         assert found[name].missing == "the model was fitted without --stages"
     assert found["stream"].missing == "no --facetd"
     for method in stages.methods(with_stages(artefact_folder, tmp_path), None)[:-1]:

@@ -74,8 +74,8 @@ def methods(folder: Path | None, facetd: Path | None) -> list[Method]:
     return [
         of("naive", Stage.NAIVE, SINGLE_SETTINGS, note="cosine threshold, union-find"),
         of("only RE", Stage.ONLY_RE, SINGLE_SETTINGS, note="cosine of g, union-find"),
-        of("only LP", Stage.ONLY_LP, SINGLE_SETTINGS),
-        of("only LP, evidence", Stage.ONLY_LP, EVIDENCE_SETTINGS),
+        of("only LP single", Stage.ONLY_LP, SINGLE_SETTINGS),
+        of("only LP evidence", Stage.ONLY_LP, EVIDENCE_SETTINGS),
         of("RE+LP single", Stage.RE_LP, SINGLE_SETTINGS),
         of("RE+LP evidence", Stage.RE_LP, EVIDENCE_SETTINGS),
         of("RE+LP as shipped", Stage.RE_LP, shipped, note="the merging of model.toml"),
