@@ -9,7 +9,7 @@ from facetd_train import validation
 from facetd_train.data import Faces
 from facetd_train.merging import SINGLE
 from facetd_train.model import FaceTransformer
-from facetd_train.validation import EVIDENCE, NOISE, THRESHOLDS, Choice, Curves, Validation, choose
+from facetd_train.validation import EVIDENCE, NOISE, THRESHOLDS, Choice, Validation, choose
 
 
 def test_the_threshold_is_the_highest_that_is_nearly_best_on_the_mean() -> None:
@@ -27,6 +27,12 @@ def test_a_plateau_wins_over_a_spike() -> None:
     assert choose(SINGLE, {"a": plateau + spike}).merging.threshold == pytest.approx(0.33)
 
 
+def test_hysteresis_counts_from_where_strangers_are() -> None:
+    merging = choose(SINGLE, {"a": 1 - (THRESHOLDS - 0.8) ** 2}, floor=0.5).merging
+    assert merging.threshold == pytest.approx(0.8, abs=0.01)
+    assert merging.threshold_off == pytest.approx(0.5 + 0.9 * (merging.threshold - 0.5), abs=1e-3)
+
+
 def test_strangers_stand_in_the_crowd_and_are_not_scored(people: Faces) -> None:
     held_out, train = people.of(np.arange(30)), people.of(np.arange(30, 100))
     crowd = Validation(held_out, train, 0).crowd
@@ -39,7 +45,7 @@ def test_strangers_stand_in_the_crowd_and_are_not_scored(people: Faces) -> None:
 def test_single_ships_only_when_it_is_better_by_more_than_noise(
     lead: float, shipped: str, model: FaceTransformer, people: Faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judged(rule: object, _: Curves) -> Choice:
+    def judged(rule: object, *_: object) -> Choice:
         # Of the evidence rules the last is best, but not by more than noise than the second.
         goodness = {SINGLE: 0.8 + lead, EVIDENCE[1]: 0.8, EVIDENCE[2]: 0.8 + NOISE / 2}.get(rule, 0.7)
         return Choice(replace(MERGING, rule=rule), goodness, {})

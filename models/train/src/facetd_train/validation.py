@@ -68,6 +68,7 @@ class Validation:
 
     def __init__(self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP) -> None:
         # Where linkages are no probabilities their mean is no evidence.
+        self.floor = 0.0 if stage.has_lp else 0.5  # half of 1 + the cosine
         self.rules, self.quick_rules = ((SINGLE, *EVIDENCE), QUICK) if stage.has_lp else ((SINGLE,), (SINGLE,))
         self.faces = faces = at_most(faces, SCORED, seed)
         strangers = at_most(strangers, CROWD - len(faces), seed)
@@ -83,7 +84,8 @@ class Validation:
     def quick(self, model: Scorer) -> Choice:
         """Under few rules and without the crowd: cheap enough to compare checkpoints by."""
         found = curves(model, self.populations, self.quick_rules)
-        return max((choose(rule, found[rule]) for rule in self.quick_rules), key=lambda choice: choice.goodness)
+        choices = [choose(rule, found[rule], self.floor) for rule in self.quick_rules]
+        return max(choices, key=lambda choice: choice.goodness)
 
     def thorough(self, model: Scorer) -> list[Choice]:
         """The best of each rule, that to be shipped first: `evidence` unless `single` is better by more than noise.
@@ -92,7 +94,7 @@ class Validation:
         so are its components of links the smallest.
         """
         populations = self.populations | {"crowd": [self.crowd]}
-        each = [choose(rule, found) for rule, found in curves(model, populations, self.rules).items()]
+        each = [choose(rule, found, self.floor) for rule, found in curves(model, populations, self.rules).items()]
         single, *evidence = each
         if not evidence:
             return [single]
@@ -113,12 +115,14 @@ def curves(model: Scorer, populations: dict[str, list[Population]], rules: tuple
     return found
 
 
-def choose(rule: Rule, curves: Curves) -> Choice:
+def choose(rule: Rule, curves: Curves, floor: float = 0.0) -> Choice:
     """The highest threshold whose mean over the kinds of population is within CAUTION of the best.
 
     Why not the best itself: collections grow beyond any validation set, more strangers come near, and the best
     threshold rises with them; and a merge too many joins two people, while one too few is often made up for later.
     The mean is smoothed over the neighbouring thresholds, for a narrow peak on validation is luck.
+
+    `floor` is where the linkages of strangers lie, from which hysteresis counts.
     """
     mean = np.mean(list(curves.values()), axis=0)
     padded = np.pad(mean, 2, mode="edge")
@@ -127,7 +131,7 @@ def choose(rule: Rule, curves: Curves) -> Choice:
     chosen = int(np.flatnonzero(smooth >= smooth[best] - CAUTION * (1 - smooth[best])).max())
     threshold = float(THRESHOLDS[chosen])
     return Choice(
-        merging=Merging(rule, threshold, threshold_off=round(HYSTERESIS * threshold, 3)),
+        merging=Merging(rule, threshold, threshold_off=round(floor + HYSTERESIS * (threshold - floor), 3)),
         goodness=float(smooth[best]),
         bcubed={name: float(values[chosen]) for name, values in curves.items()},
     )
