@@ -15,7 +15,7 @@ KILLS ?= 500
 # How long `make fuzz` takes over each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help demo test torture fuzz build runtime load-test soak real-model compare demo-model fixtures clean
+.PHONY: help demo test torture fuzz build runtime load-test soak real-model compare sweep shipped-models demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
@@ -25,8 +25,10 @@ help:
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
-	@echo "make compare      other clustering methods and the model's stages on those faces, as a table (half an hour; needs torch)"
-	@echo "make demo-model   train the shipped model again"
+	@echo "make compare      other clustering methods, the model's stages and facetd on those faces, as a table (an hour; needs torch)"
+	@echo "make sweep        the paper's tables 5 and 6 on those faces (half an hour; needs torch)"
+	@echo "make shipped-models  train the shipped models again, for 128, 256 and 512 values (an hour; needs torch)"
+	@echo "make demo-model   train the demo's model again"
 
 demo: build
 	target/release/facetd demo
@@ -68,10 +70,31 @@ target/real/model/model.toml: $(wildcard models/train/src/facetd_train/*.py) mod
 	models/train/run split --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --dimension 128 --out target/real
 	models/train/run fit --preset real --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --out target/real/model
 
-# Each method's parameters are chosen on validation identities; target/compare/comparison.md and .svg.
-compare: target/real/model/model.toml
-	models/train/run compare --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --dimension 128 \
-		--model target/real/model --out target/compare
+# The model that the comparison is about: LP with edge features, and each module alone.
+target/compare/model/model.toml: $(wildcard models/train/src/facetd_train/*.py) models/train/requirements.lock
+	scripts/setup system test
+	models/train/run fit --preset real-edges --stages --features $(REAL_FACES).bin --labels $(REAL_FACES).meta \
+		--out target/compare/model --keep target/compare/kept
+
+# Each method's parameters are chosen on validation identities; comparison.md and .svg, and stream.md, in target/compare.
+compare: build target/compare/model/model.toml
+	models/train/run compare --features $(REAL_FACES).bin --labels $(REAL_FACES).meta \
+		--model target/compare/model --facetd target/release/facetd --out target/compare
+
+# Goes on where an earlier one was interrupted; target/sweep/sweep.md.
+sweep:
+	scripts/setup system test
+	models/train/run sweep --preset real-edges --features $(REAL_FACES).bin --labels $(REAL_FACES).meta --out target/sweep
+
+shipped-models: build
+	scripts/setup system test
+	for dimension in 128 256 512; do \
+		faces="--kind cameras --faces 30000 --dimension $$dimension --seed 1"; \
+		target/release/facetd synth $$faces --out target/cameras-$$dimension; \
+		models/train/run fit --preset cameras --data "facetd synth $$faces" \
+			--features target/cameras-$$dimension/features.bin --labels target/cameras-$$dimension/labels.meta \
+			--out models/cameras-$$dimension --keep target/cameras-$$dimension/kept; \
+	done
 
 demo-model: build
 	target/release/facetd synth --faces 30000 --dimension 128 --seed 1 --out target/synthetic

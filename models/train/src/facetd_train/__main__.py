@@ -121,6 +121,8 @@ def run_fit(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)  # now, not after hours
     if preset.halved:
         faces, _ = data.split(faces, SPLIT_SEED)
+    if plan.thin:
+        faces = data.thinned(faces, plan.seed)
     train, held_out = data.hold_out(faces, plan.validation, plan.seed)
     data.enough(train, architecture.hop1, f"the part of {arguments.features} to train on")
     data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")

@@ -42,7 +42,10 @@ PRESETS = {
             **{"dimension": 256, "hop1": 32, "hop2": 5, "depth": 1, "heads": 4, "head_dimension": 32, "dropout": 0.2},
             **{"kind": FACETD, "edges": edges.NAMES},
         ),
-        Plan(epochs=2, queries=128, learning_rate=3e-4, warm_up=20, rotate=True, validation=0.25, checks=4, patience=3),
+        Plan(
+            **{"epochs": 1, "queries": 128, "learning_rate": 3e-4, "warm_up": 20, "thin": True, "rotate": True},
+            **{"validation": 0.25, "checks": 2, "populations": 8},
+        ),
         halved=False,
     ),
     # The model that is shipped for the demo: small before good, trained on `facetd synth`.

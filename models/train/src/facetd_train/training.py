@@ -36,6 +36,7 @@ class Plan:
     neighbours: int = 256  # length of the long lists populations are taken from
     sparsest: float = 0.05  # smallest share of the faces in a population
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
+    thin: bool = False  # of each person only a share of their own is trained on (data.thinned)
     rotate: bool = False  # each step sees the faces turned at random, so that no direction can be learnt by heart
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
