@@ -76,8 +76,17 @@ impl Engine {
     fn search(&mut self, nodes: &[NodeId]) -> Vec<Vec<Neighbour>> {
         self.ledger.work.searched += nodes.len();
         let (faces, index, graph) = (&self.faces, &self.index, &self.graph);
-        let search =
-            |&node: &NodeId| index.search(faces, node, graph.capacity(), &|met| graph.would_enter(faces, met, node));
+        // Whoever arrives in the same batch finds all of its neighbours itself where the index is exact. To note each
+        // of them for each other, while their lists are empty, would take the square of a batch's faces in memory.
+        let mut finds_itself = vec![false; if index.is_exact() { faces.slots() } else { 0 }];
+        for node in self.ledger.arriving.iter().filter(|_| index.is_exact()) {
+            finds_itself[node.index()] = true;
+        }
+        let search = |&node: &NodeId| {
+            index.search(faces, node, graph.capacity(), &|met| {
+                !finds_itself.get(met.node.index()).is_some_and(|&it| it) && graph.would_enter(faces, met, node)
+            })
+        };
         nodes.par_iter().map(search).collect()
     }
 
