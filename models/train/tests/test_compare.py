@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facetd_train import artefact, fixtures
-from facetd_train.__main__ import parser
+from facetd_train.command_line import parser
 from facetd_train.compare import chart, command, rows, stages, stream, table
 from facetd_train.compare.collection import Collection, Judged, goodness, score
 from facetd_train.compare.contest import Limits, Row, enter

@@ -17,9 +17,9 @@ def test_what_is_written_is_read(people: Faces, tmp_path: Path) -> None:
 
 
 def test_rows_are_normalised(tmp_path: Path) -> None:
-    np.array([[3, 4], [0, 0]], dtype="<f4").tofile(tmp_path / "f.bin")
+    np.array([[3, 4], [0, 2]], dtype="<f4").tofile(tmp_path / "f.bin")
     (tmp_path / "f.meta").write_text("1\n2\n")
-    np.testing.assert_allclose(data.read(tmp_path / "f.bin", tmp_path / "f.meta", 2).features, [[0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(data.read(tmp_path / "f.bin", tmp_path / "f.meta", 2).features, [[0.6, 0.8], [0, 1]])
 
 
 def test_a_wrong_dimension_is_said(people: Faces, tmp_path: Path) -> None:
@@ -137,11 +137,15 @@ def test_thinning_leaves_everybody_and_few_of_many() -> None:
     faces = Faces(np.arange(24000, dtype=np.float32).reshape(12000, 2), identities)
     few = data.thinned(faces, 5)
     sizes = np.unique(few.identities, return_counts=True)[1]
-    assert (
-        len(sizes) == 300 and 0.15 < len(few) / len(faces) < 0.25
-    )
+    assert len(sizes) == 300 and 0.15 < len(few) / len(faces) < 0.25
     assert (sizes == 1).mean() > 0.3 and sizes.max() > 35
     kept = (few.features[:, 0] / 2).astype(int)
     assert (np.diff(kept) > 0).all()  # in the order they came
     assert (faces.identities[kept] == few.identities).all()
     assert np.array_equal(few.features, data.thinned(faces, 5).features)
+
+
+def test_a_row_without_a_direction_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", [[3.0, 4.0], [0.0, 0.0]])
+    with pytest.raises(SystemExit, match=r"f\.npy: row 1 has length zero"):
+        data.read_features(tmp_path / "f.npy", None)

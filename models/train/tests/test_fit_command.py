@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetd_train import __main__ as command
+from facetd_train import __main__ as program
+from facetd_train import command_line as command
 from facetd_train import data, presets
 from facetd_train.data import Faces
 from facetd_train.model import FACETD, Architecture
@@ -50,7 +51,7 @@ class Command:
         for name, value in arguments.items():
             line += [f"--{name}", str(self.folder / str(value)) if "." in str(value) or name in FOLDERS else str(value)]
         self.monkeypatch.setattr(sys, "argv", line)
-        command.main()
+        program.main()
 
 
 FOLDERS = ("out", "keep")

@@ -24,6 +24,7 @@ class About:
     neighbour_similarity: Mapping[str, float]
     scores: Mapping[Stage, Scores]  # on validation identities, each under its merging
     validation_faces: int
+    validation_people: int
 
 
 def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merging]) -> str:
@@ -49,14 +50,16 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
 
 A Face Transformer (Ye, Peng et al. 2021) for embeddings of {a.dimension} values, to be run by facetd.
 
-- **Trained on**: {about.data}; {about.faces:,} faces of {about.identities:,} people, seed {about.seed}, {epochs} at
-  the checkpoint that was kept.
+- **Trained on**: {about.data}; {about.faces:,} faces of {about.identities:,} people, seed {about.seed}.
+  Of its checkpoints that after {epochs} was the best.
 - **Form**: `{a.kind}`, hop1 {a.hop1}, hop2 {a.hop2}, depth {a.depth}, {a.heads} heads of {a.head_dimension}, {edges}.
 - **Neighbours' cosines there**: {similarity}. `facetd check --sample FILE` says how far your own are from that.
+- **To run it**: `model.dir` in facetd's configuration, or FACETD_MODEL__DIR, names this folder.
 
-Of {about.validation_faces:,} faces of people it was not trained on, by which its thresholds were chosen (percent):
+Of {about.validation_faces:,} faces of {about.validation_people:,} people it was not trained on, in percent. Its
+thresholds were chosen by them, which flatters:
 
-| stage | merging, threshold | pairwise F | BCubed F | NMI |
+| stage | merging and threshold τ | pairwise F | BCubed F | NMI |
 | --- | --- | ---: | ---: | ---: |
 {chr(10).join(rows)}
 

@@ -64,13 +64,15 @@ class Faces:
 
 def read(features: Path, labels: Path, dimension: int | None = None, neighbours: Path | None = None) -> Faces:
     identities = read_labels(labels)
+    if features.suffix == ".npz":
+        raise SystemExit(f"{features}: features are an .npy or a .bin; an .npz is for --neighbours")
     if dimension is None and features.suffix != ".npy":
         dimension = dimension_by_size(features, labels, len(identities))
     values = read_features(features, dimension)
     if len(values) != len(identities):
         raise SystemExit(
             f"{features} has {len(values)} rows of {values.shape[1]}, but {labels} has {len(identities)} labels: "
-            "check --dimension and --labels"
+            f"check --labels{'' if features.suffix == '.npy' else ' and --dimension'}"
         )
     if len(identities) and (identities == identities[0]).all():
         raise SystemExit(f"{labels}: every row has the label {identities[0]}; there must be two identities at least")
@@ -128,8 +130,8 @@ def read_array(file: Path) -> NDArray[np.number]:
     """What an `.npy` holds, of any shape."""
     try:
         values = np.load(opened(file), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise SystemExit(f"{file} is not an .npy of numbers: {error}") from None
+    except (ValueError, EOFError):
+        raise SystemExit(f"{file} is not an .npy of numbers") from None
     if values.dtype.kind not in "fiu":
         raise SystemExit(f"{file} holds {values.dtype}, not numbers")
     return values
@@ -143,6 +145,10 @@ def finite(values: NDArray[np.number], file: Path) -> Floats:
     if bad.any():
         more = f", as have {bad.sum() - 1} more" if bad.sum() > 1 else ""
         raise SystemExit(f"{file}: row {bad.argmax()} has a value that is not a finite number{more}")
+    if (empty := ~values.any(axis=1)).any():
+        raise SystemExit(
+            f"{file}: row {empty.argmax()} has length zero, so it has no direction to compare: leave it out"
+        )
     return values
 
 
@@ -173,8 +179,8 @@ def read_neighbours(file: Path, faces: int) -> tuple[Integers, Floats]:
     try:
         with np.load(opened(file), allow_pickle=False) as archive:
             data = archive["data"]
-    except (ValueError, BadZipFile, EOFError, KeyError, TypeError, AttributeError) as error:
-        raise SystemExit(f"{file} is not an .npz with an array called data: {error}") from None
+    except (ValueError, BadZipFile, EOFError, KeyError, TypeError, AttributeError):
+        raise SystemExit(f"{file} is not an .npz with an array called data") from None
     if data.ndim != 3 or data.shape[1] != 2 or data.dtype.kind not in "fiu":
         raise SystemExit(f"{file}: data is {data.dtype} of shape {data.shape}, not numbers of [faces, 2, neighbours]")
     if data.shape[2] < 2:

@@ -4,6 +4,7 @@ import copy
 import time
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from facetd_train.stage import Stage
 from facetd_train.training import Plan, Training, report
 from facetd_train.validation import Choice, Validation
 
+FEW = 30  # people held out: with fewer the choice is luck
 FEWEST = 20  # faces; fewer say nothing about anyone else
 STAGES = (Stage.ONLY_RE, Stage.ONLY_LP)  # that are fitted beside RE+LP when the ablation is asked for
 
@@ -72,6 +74,11 @@ def fit(
     """Goes on from what `keep` holds, if anything: on one thread with the result it would have had anyway."""
     if min(len(train), len(held_out)) < FEWEST:
         raise SystemExit(f"{len(train)} faces to train on and {len(held_out)} to validate: at least {FEWEST} of each")
+    people, sizes = np.unique(train.identities, return_counts=True)
+    if sizes.max() < 2:
+        raise SystemExit(f"none of the {len(people)} people to train on has two faces: are the labels those of people?")
+    if (judges := len(np.unique(held_out.identities))) < FEW:
+        report(f"warning: {judges} people are held out to choose thresholds by; with fewer than {FEW} they say little")
     kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
     validation = Validation(held_out, train, plan.seed, architecture.stage)

@@ -52,6 +52,7 @@ def about(architecture: Architecture) -> About:
         neighbour_similarity=dict.fromkeys(("q01", "q10", "q50", "q90", "q99"), 0.0),
         scores={Stage.RE_LP: Scores(0, 0, 0, 0, 0)},
         validation_faces=0,
+        validation_people=0,
     )
 
 

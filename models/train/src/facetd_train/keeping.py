@@ -52,6 +52,9 @@ class Keep:
             )
         return state
 
+    def holds_something(self) -> bool:
+        return any(self.folder.glob(f"*{SUFFIX}"))
+
     def clear(self) -> None:
         for file in self.folder.glob(f"*{SUFFIX}*"):
             file.unlink()
@@ -78,6 +81,9 @@ class KeepNothing(Keep):
 
     def load(self, name: str) -> None:
         return None
+
+    def holds_something(self) -> bool:
+        return False
 
     def clear(self) -> None:
         pass

@@ -72,6 +72,7 @@ class Release:
             neighbour_similarity=whole.neighbour_similarity,
             scores={stage: stages[stage].scores for stage in Stage if stage in stages},
             validation_faces=len(whole.identity),
+            validation_people=len(set(whole.identity.tolist())),
         )
         fitted = {
             stage: Fitted(trained.model.architecture, trained.model.state_dict(), trained.merging)
