@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from facetd_train import data, device, fixtures, pipeline, presets
@@ -116,9 +117,9 @@ def run_fit(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)  # now, not after hours
     if preset.halved:
         faces, _ = data.split(faces, SPLIT_SEED)
-    if plan.thin:
-        faces = data.thinned(faces, plan.seed)
     train, held_out = data.hold_out(faces, plan.validation, plan.seed)
+    if plan.thin:  # what is trained on; thresholds must do for both
+        train = data.thinned(faces, plan.seed).of(np.unique(train.identities))
     data.enough(train, architecture.hop1, f"the part of {arguments.features} to train on")
     data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
     report(f"device: {where.type}")

@@ -81,7 +81,7 @@ def fit(
         report(f"warning: {judges} people are held out to choose thresholds by; with fewer than {FEW} they say little")
     kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
-    validation = Validation(held_out, train, plan.seed, architecture.stage)
+    validation = Validation(held_out, train, plan.seed, architecture.stage, plan.thin)
     model = FaceTransformer(architecture).to(device)
     if architecture.stage == Stage.NAIVE:
         _, similarity = search(train.features, model.hop1, device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facetd_train import pipeline
+from facetd_train import data, pipeline
 from facetd_train.data import Faces, at_most
 from facetd_train.merging import SINGLE, Linkages, Merging, Rule
 from facetd_train.pipeline import Scorer
@@ -63,13 +63,16 @@ class Validation:
 
     One thin population says little, so several are drawn of each share; their scores are averaged by share. In the
     crowd the faces trained on stand between those that are scored: the threshold must do for collections larger than
-    the validation set, where more strangers come near.
+    the validation set, where more strangers come near. `thin` adds people of whom many are seen once.
     """
 
-    def __init__(self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP) -> None:
+    def __init__(
+        self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP, thin: bool = False
+    ) -> None:
         # Where linkages are no probabilities their mean is no evidence.
         self.floor = 0.0 if stage.has_lp else 0.5  # half of 1 + the cosine
         self.rules, self.quick_rules = ((SINGLE, *EVIDENCE), QUICK) if stage.has_lp else ((SINGLE,), (SINGLE,))
+        thinned = at_most(data.thinned(faces, seed), SCORED, seed) if thin else None
         self.faces = faces = at_most(faces, SCORED, seed)
         strangers = at_most(strangers, CROWD - len(faces), seed)
         generator = np.random.default_rng(seed)
@@ -78,6 +81,8 @@ class Validation:
             size = max(2, round(share * len(faces)))
             chosen = [np.sort(generator.choice(len(faces), size, replace=False)) for _ in range(draws)]
             self.populations[str(share)] = [Population.all_of(faces.rows(rows)) for rows in chosen]
+        if thinned is not None:
+            self.populations["thin"] = [Population.all_of(thinned)]
         scored = np.arange(len(faces) + len(strangers)) < len(faces)
         self.crowd = Population(faces.and_those_of(strangers), scored)
 
