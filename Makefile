@@ -89,7 +89,7 @@ sweep:
 shipped-models: build
 	scripts/setup system test
 	for dimension in 128 256 512; do \
-		faces="--kind cameras --faces 30000 --dimension $$dimension --seed 1"; \
+		faces="--kind cameras --faces 200000 --dimension $$dimension --seed 1"; \
 		target/release/facetd synth $$faces --out target/cameras-$$dimension; \
 		models/train/run fit --preset cameras --data "facetd synth $$faces" \
 			--features target/cameras-$$dimension/features.bin --labels target/cameras-$$dimension/labels.meta \
