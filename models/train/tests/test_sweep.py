@@ -16,6 +16,8 @@ from facetd_train.training import Plan
 
 PLAN = Plan(epochs=1, queries=128, learning_rate=0.003, warm_up=2, neighbours=64, validation=0.3, checks=1, seed=5)
 
+ASKED = {"seed": 5}
+
 
 def test_around_the_paper_s_sizes_it_has_the_rows_of_table_6() -> None:
     names = [f"{altered} {value}" for altered, value in architectures(Architecture())]
@@ -42,13 +44,15 @@ def test_an_interrupted_sweep_goes_on(people: Faces, tmp_path: Path) -> None:
         return fit(train, held_out, replace(architecture, heads=2, head_dimension=8, depth=1), PLAN)
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(TINY, one, held_out, tmp_path)
+        sweep(TINY, one, held_out, tmp_path, ASKED)
     lines = (tmp_path / "sweep.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| default", "| stage", "| stage"]
     assert [architecture.stage for architecture in fitted] == [Stage.RE_LP, Stage.NAIVE, Stage.ONLY_RE]
     fitted.clear()
     with pytest.raises(KeyboardInterrupt):
-        sweep(TINY, one, held_out, tmp_path)
+        sweep(TINY, one, held_out, tmp_path, ASKED)
     assert fitted[0].stage == Stage.ONLY_LP
-    with pytest.raises(SystemExit, match="other sizes"):
-        sweep(replace(TINY, depth=3), one, held_out, tmp_path)
+    with pytest.raises(SystemExit, match="another sweep"):
+        sweep(replace(TINY, depth=3), one, held_out, tmp_path, ASKED)
+    with pytest.raises(SystemExit, match="another sweep"):
+        sweep(TINY, one, held_out, tmp_path, {"seed": 6})

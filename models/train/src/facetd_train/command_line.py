@@ -21,7 +21,7 @@ from facetd_train.release import Release
 from facetd_train.scores import score
 from facetd_train.stage import Stage
 from facetd_train.sweep import sweep
-from facetd_train.training import report
+from facetd_train.training import Plan, report
 
 
 def main() -> None:
@@ -117,11 +117,7 @@ def run_fit(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)  # now, not after hours
     if preset.halved:
         faces, _ = data.split(faces, SPLIT_SEED)
-    train, held_out = data.hold_out(faces, plan.validation, plan.seed)
-    if plan.thin:  # what is trained on; thresholds must do for both
-        train = data.thinned(faces, plan.seed).of(np.unique(train.identities))
-    data.enough(train, architecture.hop1, f"the part of {arguments.features} to train on")
-    data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
+    train, held_out = parts(faces, plan, architecture.hop1, arguments.features)
     report(f"device: {where.type}")
     stages: dict[Stage, Trained] = {}
     try:
@@ -143,6 +139,16 @@ def run_fit(arguments: argparse.Namespace) -> None:
     release.write(arguments.out)
     keep.clear()
     print(f"wrote {arguments.out} after {time.monotonic() - started:.0f} s")
+
+
+def parts(faces: data.Faces, plan: Plan, hop1: int, features: Path) -> tuple[data.Faces, data.Faces]:
+    """What is trained on, and what is held out for validation."""
+    train, held_out = data.hold_out(faces, plan.validation, plan.seed)
+    if plan.thin:  # what is trained on; thresholds must do for both
+        train = data.thinned(faces, plan.seed).of(np.unique(train.identities))
+    data.enough(train, hop1, f"the part of {features} to train on")
+    data.enough(held_out, 1, f"the part of {features} held out for validation")
+    return train, held_out
 
 
 def suited(faces: data.Faces) -> Preset:
@@ -197,14 +203,13 @@ def run_sweep(arguments: argparse.Namespace) -> None:
     default = replace(preset.architecture, dimension=faces.dimension)
     plan = replace(preset.plan, seed=arguments.seed, epochs=arguments.epochs or preset.plan.epochs)
     half, test = data.split(faces, SPLIT_SEED)
-    train, held_out = data.hold_out(half, plan.validation, plan.seed)
-    data.enough(train, round(1.2 * default.hop1), f"the part of {arguments.features} to train on")
-    data.enough(held_out, 1, f"the part of {arguments.features} held out for validation")
+    train, held_out = parts(half, plan, round(1.2 * default.hop1), arguments.features)
 
     def one(architecture: Architecture) -> Trained:
         return fit(train, held_out, architecture, plan, where)
 
-    sweep(default, one, test, arguments.out)
+    asked = asdict(plan) | fingerprints(faces) | {"--device": where.type}
+    sweep(default, one, test, arguments.out, asked)
     print(f"wrote {arguments.out / 'sweep.md'}")
 
 

@@ -49,9 +49,12 @@ def architectures(default: Architecture) -> dict[tuple[str, str], Architecture]:
     return found
 
 
-def sweep(default: Architecture, fit: Callable[[Architecture], Trained], test: Faces, folder: Path) -> None:
+def sweep(
+    default: Architecture, fit: Callable[[Architecture], Trained], test: Faces, folder: Path, asked: dict
+) -> None:
+    """`asked` is whatever else a row depends on: a sweep goes on with the same only."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = read(folder / "sweep.json", default)
+    rows = read(folder / "sweep.json", plain(default) | asked)
     wanted = architectures(default)
     for (altered, value), architecture in wanted.items():
         if any((row.altered, row.value) == (altered, value) for row in rows):
@@ -62,18 +65,18 @@ def sweep(default: Architecture, fit: Callable[[Architecture], Trained], test: F
         predicted = pipeline.link(trained.model, test.features).clusters(merging)
         said = f"{merging.rule}, {merging.threshold:.3f}"
         rows.append(Row(altered, value, said, trained.scores, score(test.identities, predicted)))
-        kept = {"default": plain(default), "rows": [asdict(row) for row in rows]}
+        kept = {"asked": plain(default) | asked, "rows": [asdict(row) for row in rows]}
         (folder / "sweep.json").write_text(json.dumps(kept, indent=1) + "\n")
         (folder / "sweep.md").write_text(markdown(rows))
 
 
-def read(file: Path, default: Architecture) -> list[Row]:
+def read(file: Path, asked: dict) -> list[Row]:
     """The rows of a sweep that was interrupted."""
     if not file.exists():
         return []
     kept = json.loads(file.read_text())
-    if kept["default"] != plain(default):
-        raise SystemExit(f"{file} is a sweep around other sizes: give --out another folder, or remove it")
+    if kept["asked"] != asked:
+        raise SystemExit(f"{file} is another sweep, of other faces or sizes: remove it, or give --out another folder")
     return [
         Row(**row | {"validation": Scores(**row["validation"]), "test": Scores(**row["test"])}) for row in kept["rows"]
     ]
