@@ -256,6 +256,11 @@ impl Graph {
         &neighbours[..neighbours.len().min(self.hop1)]
     }
 
+    /// Whether `candidate` is in the neighbourhood of `node`.
+    pub fn has_met(&self, node: NodeId, candidate: NodeId) -> bool {
+        self.neighbourhood(node).iter().any(|neighbour| neighbour.node == candidate)
+    }
+
     /// The neighbours that feed RE.
     pub fn inner(&self, node: NodeId) -> &[Neighbour] {
         let neighbours = &self.lists[node.index()].neighbours;

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::changes::Restored;
-use super::cluster::{Clusters, RestoredClusters};
+use super::cluster::{Clusters, RestoredClusters, Waiting};
 use super::faces::Rows;
 use super::graph::Graph;
 use super::refresh::Stale;
@@ -67,14 +67,21 @@ impl Engine {
             snapshot.resize(engine.faces.slots());
             AsComputed::of(snapshot, rescored)
         });
-        let clusters = RestoredClusters { as_computed, ..standing.clusters };
-        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, clusters);
         match since {
             Some(since) => engine.go_on_from(since)?,
             None => engine.rebuild()?,
         }
+        let clusters = RestoredClusters { as_computed, ..standing.clusters };
+        let waiting = engine.waiting();
+        engine.clusters = Clusters::restore(settings.clusters.clone(), &engine.faces, clusters, waiting);
         engine.ledger = Ledger::default();
         Ok(engine)
+    }
+
+    /// Who is stale, with each they have met.
+    fn waiting(&self) -> impl Iterator<Item = Waiting> {
+        let met = |Stale { node, .. }| self.graph.neighbourhood(node).iter().map(move |met| (node, met.node));
+        self.stale.all().into_iter().flat_map(met).map(|(node, candidate)| Waiting { node, candidate })
     }
 
     /// Derives everything anew; every face is stale.

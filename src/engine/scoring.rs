@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::event::Cause;
 use super::faces::dot;
 use super::graph::{Affected, Neighbour};
+use super::link::Linkage;
 use super::snapshot::Reach;
 use super::{Engine, EngineError, Observer, Step, encode, link};
 use crate::face::NodeId;
@@ -119,6 +120,11 @@ impl Engine {
         for scored in link::link(self.model.as_ref(), &self.graph, &self.faces, &to_link)? {
             let cause = self.ledger.causes.get(&scored.node).copied().unwrap_or(Cause::Refresh);
             self.clusters.rescore(&scored, Some(cause));
+            for &Linkage { candidate, .. } in &scored.linkages {
+                if to_link.binary_search(&candidate).is_err() && self.graph.has_met(candidate, scored.node) {
+                    self.clusters.presume(candidate, scored.node);
+                }
+            }
             self.ledger.linkages.insert(scored.node, scored.linkages);
         }
         if idle {

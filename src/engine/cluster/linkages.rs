@@ -89,6 +89,16 @@ impl Linkages {
         changed
     }
 
+    /// Where p(node → candidate) is not scored it becomes what p(candidate → node) is, until it is.
+    pub fn presume(&mut self, node: NodeId, candidate: NodeId) -> Option<ChangedPair> {
+        let held = &self.candidates[node.index()];
+        let place = held.binary_search_by_key(&candidate, |held| held.other).ok()?;
+        match held[place] {
+            Candidate { outward: None, inward, .. } => self.set(node, candidate, inward),
+            _ => None,
+        }
+    }
+
     /// Forgets every linkage of a face, in both directions.
     pub fn remove(&mut self, node: NodeId) -> Vec<ChangedPair> {
         let candidates = std::mem::take(&mut self.candidates[node.index()]);
@@ -136,6 +146,37 @@ impl Linkages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::link::Linkage;
+    use crate::model::artefact::Rule;
+
+    fn scored(node: u32, linkages: &[(u32, f32)]) -> Scored {
+        let linkage = |&(candidate, probability)| Linkage { candidate: NodeId(candidate), probability };
+        Scored { node: NodeId(node), linkages: linkages.iter().map(linkage).collect() }
+    }
+
+    #[test]
+    fn what_is_presumed_stands_until_it_is_scored() {
+        let merging = Merging { rule: Rule::Evidence { per_face: 1, cap: 6 }, threshold: 0.5, threshold_off: 0.5 };
+        let mut linkages = Linkages::new(merging);
+        linkages.grow(2);
+        let (old, new) = (NodeId(0), NodeId(1));
+        let weight = |linkages: &Linkages| linkages.partners(old).next().map(|partner| partner.weight);
+        let of = |outward, inward| Some(merging.weight(Some(Probability::of(outward)), Some(Probability::of(inward))));
+        assert_eq!(linkages.presume(old, new), None, "nothing is known of the two");
+        linkages.replace(&scored(1, &[(0, 0.8)]));
+        assert_eq!(linkages.presume(old, new).and_then(|pair| pair.after), of(0.8, 0.8));
+        assert_eq!(linkages.presume(old, new), None);
+        linkages.replace(&scored(0, &[(1, 0.4)]));
+        assert_eq!((weight(&linkages), linkages.presume(old, new)), (of(0.4, 0.8), None));
+        linkages.replace(&scored(0, &[]));
+        linkages.presume(old, new);
+        linkages.replace(&scored(0, &[]));
+        assert_eq!(
+            weight(&linkages),
+            Some(merging.weight(None, Some(Probability::of(0.8)))),
+            "it has not met the other"
+        );
+    }
 
     #[test]
     fn a_candidate_takes_twelve_bytes() {

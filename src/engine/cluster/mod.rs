@@ -61,6 +61,13 @@ pub struct RestoredClusters {
     pub as_computed: Option<AsComputed>,
 }
 
+/// A stale face, and one it has met: it may not have been scored with that one yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub node: NodeId,
+    pub candidate: NodeId,
+}
+
 /// What the step may do in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
@@ -100,8 +107,13 @@ impl Clusters {
         }
     }
 
-    /// Goes on from what a store kept of `faces`, which are in the table already.
-    pub fn restore(settings: ClusterSettings, faces: &Faces, restored: RestoredClusters) -> Clusters {
+    /// Goes on from what a store kept of `faces`, which are in the table already; `waiting` are those that are stale.
+    pub fn restore(
+        settings: ClusterSettings,
+        faces: &Faces,
+        restored: RestoredClusters,
+        waiting: impl Iterator<Item = Waiting>,
+    ) -> Clusters {
         let mut clusters = Clusters::new(settings);
         clusters.grow(faces.slots());
         for node in faces.live() {
@@ -109,6 +121,9 @@ impl Clusters {
         }
         for scored in &restored.linkages {
             clusters.rescore(scored, None);
+        }
+        for Waiting { node, candidate } in waiting {
+            clusters.presume(node, candidate);
         }
         clusters.constraints = Constraints::restore(restored.constraints, faces);
         for node in faces.live() {
@@ -253,6 +268,14 @@ impl Clusters {
         }
         if let Some(cause) = cause {
             self.causes.entry(scored.node).or_insert(cause);
+        }
+    }
+
+    /// A stale face has met `candidate` and is still to be scored with it: until then what the candidate says of the two
+    /// stands for what the face will say. Else half of all that speaks for a newcomer would wait for the others' turn.
+    pub fn presume(&mut self, node: NodeId, candidate: NodeId) {
+        if let Some(pair) = self.linkages.presume(node, candidate) {
+            self.components.hear(&pair);
         }
     }
 

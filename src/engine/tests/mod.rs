@@ -227,6 +227,22 @@ fn the_budget_bounds_who_is_scored_again_and_the_most_changed_come_first() {
     assert_eq!(scored, [3, 4], "the newcomer, and the face nearest to it");
 }
 
+/// Under `evidence` a pair weighs the mean of its two directions, and for a newcomer's there is no budget here.
+#[test]
+fn what_a_newcomer_says_of_a_stale_face_stands_for_both() {
+    let old = [face(0, &[1.0, 0.0, 0.0, 0.0])];
+    let newcomer = [face(1, &[0.7, 0.7, 0.0, 0.0])];
+    let mut one_by_one = engine(Rule::Evidence { per_face: 1, cap: 6 });
+    apply_faces(&mut one_by_one, &old, 0);
+    let changes = apply_faces(&mut one_by_one, &newcomer, 0);
+    assert_eq!((changes.work.refreshed, one_by_one.stale()), (0, 1));
+    assert_eq!(partition(&one_by_one).len(), 2);
+    let clusters = |engine: &Engine| partition(engine).into_values().collect::<BTreeSet<_>>().len();
+    assert_eq!(clusters(&one_by_one), 1, "half of the evidence would not do");
+    settle(&mut one_by_one);
+    assert_eq!(clusters(&one_by_one), 1, "nor does it hang on what is presumed");
+}
+
 #[test]
 fn retention_lets_the_oldest_go_first() {
     let keep = |max_age, max_faces| {
