@@ -32,6 +32,8 @@ enum Kind {
     Albums,
     /// What cameras see: 65 faces a person, families of look-alikes, poses, bad pictures
     Cameras,
+    /// Many collections of as many kinds in one, to train a model on
+    Varied,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -39,6 +41,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let kind = match kind {
         Kind::Albums => facetd::synth::Kind::Albums,
         Kind::Cameras => facetd::synth::Kind::Cameras,
+        Kind::Varied => facetd::synth::Kind::Varied,
     };
     let synth = Synth { faces: *faces as usize, dimension: *dimension as usize, seed: *seed };
     let labelled = synth.generate_kind(kind);

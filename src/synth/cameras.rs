@@ -27,83 +27,123 @@
 //! | 256 | 60,000 | 3 | 790 | 63.6 / 69.8 | 91.5 / 91.3 | 89.1 / 90.8 | not measured |
 //! | 256 | 200,000 | 1 | 760 | 62.4 / 64.7 | not measured | not measured | not measured |
 //!
-//! Models are trained on this very stream, which may never change.
+//! Models are measured on this very stream, which may never change.
 //! Cost: also `5 * dimension` values for each person, and as many normal numbers.
 
 use super::{Labelled, Range, SplitMix64, Synth, normalise};
 
-/// How many faces people have in the mean.
-const MEAN_SIZE: usize = 65;
-/// A person's weight is a product of so many numbers, uniform in the range, whose mean is 1. Its logarithm is a sum,
-/// so the weight is nearly log-normal.
-const WEIGHT_FACTORS: usize = 6;
-const WEIGHT_FACTOR: Range = Range { low: 0.2, high: 1.8 };
-/// No weight is above this; of 20,000 faces it is about 4 %.
-const LARGEST_WEIGHT: f64 = 12.0;
-
-/// No family has more members; the smaller, the more frequent.
-const LARGEST_FAMILY: usize = 12;
-/// The cosine between a person and their family's direction.
-const FAMILY_SHARE: Range = Range { low: 0.3, high: 0.85 };
-
-/// How many poses are in the row from left to right.
-const POSES: usize = 5;
-/// How often a face is between a pose and the next.
-const BETWEEN: f64 = 0.35;
-/// The length of the part of a pose that all people share, a person's own direction having length 1.
-const POSE_COMMON: f64 = 0.4;
-/// The length of a person's own part of each pose.
-const POSE_PERSONAL: Range = Range { low: 0.3, high: 0.7 };
-
-/// The length of the scatter of a person's faces in one dimension. It grows with the fourth root of the dimension,
-/// because then the cosine of two scatters varies as much against a person's own length in any dimension.
-const SPREAD: Range = Range { low: 0.3, high: 0.5 };
-
-/// How many of the faces are bad, each from hardly to utterly.
-const BAD_SHARE: f64 = 0.15;
-/// In how many ways a picture is bad: one direction each.
-const BAD_WAYS: usize = 3;
-/// How far the worst picture falls towards the direction of its way.
-const BAD_DRIFT: f64 = 1.2;
-/// How much more the worst picture scatters than a good one.
-const BAD_SPREAD: f64 = 0.5;
-
-pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
-    let mut random = SplitMix64(seed);
-    let scene = Scene::draw(dimension, &mut random);
-    let sizes = sizes(faces, &mut random);
-    let people = people(sizes.len(), dimension, &mut random);
-    let mut labels: Vec<u32> = (0..).zip(sizes).flat_map(|(label, size)| std::iter::repeat_n(label, size)).collect();
-    random.shuffle(&mut labels);
-
-    let mut embeddings = Vec::with_capacity(faces * dimension);
-    for &label in &labels {
-        let face = people[label as usize].face(&scene, &mut random);
-        embeddings.extend(face.into_iter().map(|value| value as f32));
-    }
-    Labelled { embeddings, labels, dimension }
+/// What a collection of this kind is made of.
+pub(super) struct Setting {
+    /// How many faces people have in the mean.
+    pub mean_size: f64,
+    /// A person's weight is a product of so many numbers, uniform in [`WEIGHT_FACTOR`]. Its logarithm is a sum, so the
+    /// weight is nearly log-normal; the more factors, the heavier its tail.
+    pub weight_factors: usize,
+    /// No weight is above this.
+    pub largest_weight: f64,
+    /// No family has more members; the smaller, the more frequent.
+    pub largest_family: usize,
+    /// The cosine between a person and their family's direction.
+    pub family_share: Range,
+    /// How many poses are in the row from left to right; an odd number.
+    pub poses: usize,
+    /// How often a face is between a pose and the next.
+    pub between: f64,
+    /// The length of the part of a pose that all people share, a person's own direction having length 1.
+    pub pose_common: f64,
+    /// The length of a person's own part of each pose.
+    pub pose_personal: Range,
+    /// The length of the scatter of a person's faces in one dimension. It grows with the fourth root of the dimension,
+    /// because then the cosine of two scatters varies as much against a person's own length in any dimension.
+    pub spread: Range,
+    /// How many of the faces are bad, each from hardly to utterly.
+    pub bad_share: f64,
+    /// In how many ways a picture is bad: one direction each.
+    pub bad_ways: usize,
+    /// How far the worst picture falls towards the direction of its way.
+    pub bad_drift: f64,
+    /// How much more the worst picture scatters than a good one.
+    pub bad_spread: f64,
 }
 
-/// How many faces each person has: one, and a share of the rest by their weight. So the mean does not hang on how
-/// many of the large ones were drawn.
-fn sizes(faces: usize, random: &mut SplitMix64) -> Vec<usize> {
-    let people = faces.div_ceil(MEAN_SIZE);
-    let weights: Vec<f64> = (0..people)
-        .map(|_| (0..WEIGHT_FACTORS).map(|_| random.within(WEIGHT_FACTOR)).product::<f64>().min(LARGEST_WEIGHT))
-        .collect();
-    let total: f64 = weights.iter().sum();
-    let rest = faces - people;
-    // Rounding the running sum, not each share, gives away exactly the rest.
-    let (mut sum, mut given) = (0.0, 0);
-    (weights.iter())
-        .map(|weight| {
-            sum += weight;
-            let until = (rest as f64 * (sum / total)) as usize;
-            let size = 1 + until - given;
-            given = until;
-            size
-        })
-        .collect()
+/// Its mean is 1.
+const WEIGHT_FACTOR: Range = Range { low: 0.2, high: 1.8 };
+
+/// Of 20,000 faces the largest person has 4 % or so.
+const CAMERAS: Setting = Setting {
+    mean_size: 65.0,
+    weight_factors: 6,
+    largest_weight: 12.0,
+    largest_family: 12,
+    family_share: Range { low: 0.3, high: 0.85 },
+    poses: 5,
+    between: 0.35,
+    pose_common: 0.4,
+    pose_personal: Range { low: 0.3, high: 0.7 },
+    spread: Range { low: 0.3, high: 0.5 },
+    bad_share: 0.15,
+    bad_ways: 3,
+    bad_drift: 1.2,
+    bad_spread: 0.5,
+};
+
+pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
+    CAMERAS.generate(faces, dimension, &mut SplitMix64(seed))
+}
+
+impl Setting {
+    pub(super) fn generate(&self, faces: usize, dimension: usize, random: &mut SplitMix64) -> Labelled {
+        let scene = Scene::draw(self, dimension, random);
+        let sizes = self.sizes(faces, random);
+        let people = self.people(sizes.len(), dimension, random);
+        let mut labels: Vec<u32> =
+            (0..).zip(sizes).flat_map(|(label, size)| std::iter::repeat_n(label, size)).collect();
+        random.shuffle(&mut labels);
+
+        let mut embeddings = Vec::with_capacity(faces * dimension);
+        for &label in &labels {
+            let face = people[label as usize].face(self, &scene, random);
+            embeddings.extend(face.into_iter().map(|value| value as f32));
+        }
+        Labelled { embeddings, labels, dimension }
+    }
+
+    /// How many faces each person has: one, and a share of the rest by their weight. So the mean does not hang on how
+    /// many of the large ones were drawn.
+    fn sizes(&self, faces: usize, random: &mut SplitMix64) -> Vec<usize> {
+        let people = (faces as f64 / self.mean_size).ceil() as usize;
+        let weights: Vec<f64> = (0..people)
+            .map(|_| {
+                (0..self.weight_factors).map(|_| random.within(WEIGHT_FACTOR)).product::<f64>().min(self.largest_weight)
+            })
+            .collect();
+        let total: f64 = weights.iter().sum();
+        let rest = faces - people;
+        // Rounding the running sum, not each share, gives away exactly the rest.
+        let (mut sum, mut given) = (0.0, 0);
+        (weights.iter())
+            .map(|weight| {
+                sum += weight;
+                let until = (rest as f64 * (sum / total)) as usize;
+                let size = 1 + until - given;
+                given = until;
+                size
+            })
+            .collect()
+    }
+
+    fn people(&self, count: usize, dimension: usize, random: &mut SplitMix64) -> Vec<Person> {
+        let mut people = Vec::with_capacity(count);
+        while people.len() < count {
+            let family = random.direction(dimension);
+            let uniform = random.uniform();
+            let members = 1 + (self.largest_family as f64 * uniform * uniform) as usize;
+            for _ in 0..members.min(count - people.len()) {
+                people.push(Person::draw(self, &family, random));
+            }
+        }
+        people
+    }
 }
 
 /// What all people of a data set share.
@@ -113,9 +153,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn draw(dimension: usize, random: &mut SplitMix64) -> Scene {
+    fn draw(setting: &Setting, dimension: usize, random: &mut SplitMix64) -> Scene {
         let mut directions = |count| (0..count).map(|_| random.direction(dimension)).collect();
-        Scene { poses: directions(POSES), bad: directions(BAD_WAYS) }
+        Scene { poses: directions(setting.poses), bad: directions(setting.bad_ways) }
     }
 }
 
@@ -126,52 +166,39 @@ struct Person {
     spread: f64,
 }
 
-fn people(count: usize, dimension: usize, random: &mut SplitMix64) -> Vec<Person> {
-    let mut people = Vec::with_capacity(count);
-    while people.len() < count {
-        let family = random.direction(dimension);
-        let uniform = random.uniform();
-        let members = 1 + (LARGEST_FAMILY as f64 * uniform * uniform) as usize;
-        for _ in 0..members.min(count - people.len()) {
-            people.push(Person::draw(&family, random));
-        }
-    }
-    people
-}
-
 impl Person {
-    fn draw(family: &[f64], random: &mut SplitMix64) -> Person {
+    fn draw(setting: &Setting, family: &[f64], random: &mut SplitMix64) -> Person {
         let dimension = family.len();
-        let share = random.within(FAMILY_SHARE);
+        let share = random.within(setting.family_share);
         let own = (1.0 - share * share).sqrt();
         let mut direction = random.direction(dimension);
         direction.iter_mut().zip(family).for_each(|(value, family)| *value = own * *value + share * family);
         normalise(&mut direction);
 
-        let length = random.within(POSE_PERSONAL);
+        let length = random.within(setting.pose_personal);
         let mut pose = || random.direction(dimension).into_iter().map(|value| length * value).collect();
-        let poses = (0..POSES).map(|_| pose()).collect();
-        Person { direction, poses, spread: random.within(SPREAD) }
+        let poses = (0..setting.poses).map(|_| pose()).collect();
+        Person { direction, poses, spread: random.within(setting.spread) }
     }
 
     /// One more face of this person.
-    fn face(&self, scene: &Scene, random: &mut SplitMix64) -> Vec<f64> {
+    fn face(&self, setting: &Setting, scene: &Scene, random: &mut SplitMix64) -> Vec<f64> {
         let dimension = self.direction.len();
         // Two draws, as with dice, make the middle poses the frequent ones.
-        let pose = random.below(POSES / 2 + 1) + random.below(POSES / 2 + 1);
-        let next = (pose + 1).min(POSES - 1);
-        let turned = if random.uniform() < BETWEEN { random.uniform() } else { 0.0 };
-        let badness = if random.uniform() < BAD_SHARE { random.uniform() } else { 0.0 };
-        let bad = &scene.bad[random.below(BAD_WAYS)];
-        let spread = self.spread * (1.0 + BAD_SPREAD * badness) / (dimension as f64).sqrt().sqrt();
+        let pose = random.below(setting.poses / 2 + 1) + random.below(setting.poses / 2 + 1);
+        let next = (pose + 1).min(setting.poses - 1);
+        let turned = if random.uniform() < setting.between { random.uniform() } else { 0.0 };
+        let badness = if random.uniform() < setting.bad_share { random.uniform() } else { 0.0 };
+        let bad = &scene.bad[random.below(setting.bad_ways)];
+        let spread = self.spread * (1.0 + setting.bad_spread * badness) / (dimension as f64).sqrt().sqrt();
 
-        let at = |pose: usize, value: usize| POSE_COMMON * scene.poses[pose][value] + self.poses[pose][value];
+        let at = |pose: usize, value: usize| setting.pose_common * scene.poses[pose][value] + self.poses[pose][value];
         let mut face: Vec<f64> = (0..dimension)
             .map(|value| {
                 self.direction[value]
                     + (1.0 - turned) * at(pose, value)
                     + turned * at(next, value)
-                    + badness * BAD_DRIFT * bad[value]
+                    + badness * setting.bad_drift * bad[value]
                     + spread * random.normal()
             })
             .collect();
@@ -218,9 +245,9 @@ mod tests {
         for (faces, seed) in [(20_000, 1), (20_000, 2), (200_000, 1)] {
             let sizes = sizes_of(&made(faces, 2, seed));
             assert_eq!(sizes.iter().sum::<usize>(), faces);
-            assert_eq!(sizes.len(), faces.div_ceil(MEAN_SIZE));
+            assert_eq!(sizes.len(), faces.div_ceil(65));
             assert!(sizes.iter().all(|&size| size <= faces / 20));
-            assert!(sizes.iter().any(|&size| size > 6 * MEAN_SIZE));
+            assert!(sizes.iter().any(|&size| size > 6 * 65));
             let few = sizes.iter().filter(|&&size| size <= 3).count() as f64 / sizes.len() as f64;
             assert!((0.02..0.1).contains(&few), "{few}");
         }

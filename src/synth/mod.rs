@@ -2,6 +2,7 @@
 //!
 //! `albums` makes what a photograph album holds, `cameras` what cameras see; both are one person's faces
 //! scattered around a direction of their own, and differ in what brings strangers together and tears people apart.
+//! `varied` holds many collections like the latter, no two as easy: what models are trained on.
 //!
 //! The same input gives the same bits on every machine: the generator is SplitMix64, and of the
 //! functions that are not exact in IEEE 754 (powers, logarithms, sines) none is used.
@@ -9,6 +10,7 @@
 
 mod albums;
 mod cameras;
+mod varied;
 
 /// What kind of collection the faces are from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Kind {
     Albums,
     /// Fewer people, seen some 65 times each, among look-alikes and bad pictures.
     Cameras,
+    /// Many collections of as many kinds in one, to train on.
+    Varied,
 }
 
 /// What to make. The same values give the same faces, on every machine.
@@ -49,6 +53,7 @@ impl Synth {
         match kind {
             Kind::Albums => albums::generate(self),
             Kind::Cameras => cameras::generate(self),
+            Kind::Varied => varied::generate(self),
         }
     }
 }
@@ -58,7 +63,7 @@ fn normalise(vector: &mut [f64]) {
     vector.iter_mut().for_each(|value| *value /= length);
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Range {
     low: f64,
     high: f64,

@@ -75,7 +75,7 @@ def read(file: Path, asked: dict) -> list[Row]:
     if not file.exists():
         return []
     kept = json.loads(file.read_text())
-    if kept["asked"] != asked:
+    if kept.get("asked") != asked:
         raise SystemExit(f"{file} is another sweep, of other faces or sizes: remove it, or give --out another folder")
     return [
         Row(**row | {"validation": Scores(**row["validation"]), "test": Scores(**row["test"])}) for row in kept["rows"]

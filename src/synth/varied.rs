@@ -1,0 +1,117 @@
+//! Many collections beside each other, no two alike: what a model is trained on that is to hold for faces of a kind it
+//! never saw.
+//!
+//! Each is made as `cameras` makes its one, with everything that makes it easy or hard drawn anew from wide ranges: how
+//! many faces people have, how near look-alikes and how far apart the poses of one person are, how much faces scatter,
+//! how many are bad and what that does. A model that is trained on one collection learns how hard that one is; of many
+//! it has to tell by the neighbourhood (Tobin et al. 2017, "Domain randomization for transferring deep neural networks").
+//!
+//! Models are trained on this very stream, which may never change.
+//! Cost: that of its collections.
+
+use super::cameras::Setting;
+use super::{Labelled, Range, SplitMix64, Synth};
+
+/// Faces of the smallest and the largest collection; the smaller, the more frequent.
+const FACES: Range = Range { low: 1_000.0, high: 12_000.0 };
+/// How many faces people have in the mean: as in albums, where most are seen once, to what cameras see.
+const MEAN_SIZES: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 65.0];
+
+pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
+    let mut random = SplitMix64(seed);
+    let mut rows: Vec<(u32, Vec<f32>)> = Vec::with_capacity(faces);
+    let mut people = 0;
+    while rows.len() < faces {
+        let uniform = random.uniform();
+        let size = FACES.low + (FACES.high - FACES.low) * uniform * uniform;
+        let size = (size as usize).min(faces - rows.len());
+        let collection = Setting::drawn(&mut random).generate(size, dimension, &mut random);
+        let labels = collection.labels.iter().map(|label| people + label);
+        rows.extend(labels.zip(collection.embeddings.chunks_exact(dimension).map(<[f32]>::to_vec)));
+        people += collection.labels.iter().max().map_or(0, |last| last + 1);
+    }
+    random.shuffle(&mut rows);
+    let (labels, embeddings): (Vec<u32>, Vec<Vec<f32>>) = rows.into_iter().unzip();
+    Labelled { embeddings: embeddings.concat(), labels, dimension }
+}
+
+impl Setting {
+    fn drawn(random: &mut SplitMix64) -> Setting {
+        let mut within = |low, high| random.within(Range { low, high });
+        let (nearest, spread, personal) = (within(0.5, 0.9), within(0.15, 0.45), within(0.1, 0.6));
+        let (between, pose_common) = (within(0.0, 0.6), within(0.0, 0.6));
+        let (bad_share, bad_drift, bad_spread) = (within(0.0, 0.4), within(0.3, 1.5), within(0.0, 1.0));
+        Setting {
+            mean_size: MEAN_SIZES[random.below(MEAN_SIZES.len())],
+            weight_factors: 4 + random.below(9),
+            largest_weight: 30.0,
+            largest_family: 1 + random.below(20),
+            family_share: Range { low: nearest - 0.5, high: nearest },
+            poses: 1 + 2 * random.below(4),
+            between,
+            pose_common,
+            pose_personal: Range { low: personal - 0.1, high: personal + 0.2 },
+            spread: Range { low: spread, high: 1.6 * spread },
+            bad_share,
+            bad_ways: 1 + random.below(4),
+            bad_drift,
+            bad_spread,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::Kind;
+    use super::*;
+
+    fn made(faces: usize, dimension: usize, seed: u64) -> Labelled {
+        Synth { faces, dimension, seed }.generate_kind(Kind::Varied)
+    }
+
+    #[test]
+    fn the_stream_never_changes() {
+        let made = made(3_000, 64, 7);
+        let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
+        let labels = made.labels.iter().fold(0, |hash, &label| mix(hash, label));
+        let embeddings = made.embeddings.iter().fold(0, |hash, value| mix(hash, value.to_bits()));
+        assert_eq!((labels, embeddings), (3_204_102_841_578_606_498, 5_843_777_586_420_629_234));
+    }
+
+    #[test]
+    fn rows_have_length_one_and_people_numbers_without_gaps() {
+        let made = made(40_000, 8, 1);
+        assert_eq!((made.labels.len(), made.embeddings.len()), (40_000, 40_000 * 8));
+        assert!((0..40_000).all(|face| (made.cosine(face, face) - 1.0).abs() < 1e-5));
+        let mut sizes = HashMap::new();
+        made.labels.iter().for_each(|&label| *sizes.entry(label).or_insert(0) += 1);
+        assert_eq!(sizes.len(), *made.labels.iter().max().unwrap() as usize + 1);
+        let alone = sizes.values().filter(|&&size| size == 1).count() as f64 / sizes.len() as f64;
+        assert!((0.2..0.8).contains(&alone), "{alone}");
+        assert!(sizes.values().any(|&size| size > 150));
+    }
+
+    #[test]
+    fn collections_differ_in_how_near_a_persons_faces_are() {
+        let mut random = SplitMix64(3);
+        let mean = |made: Labelled| {
+            let own = (0..400).flat_map(|one| (0..one).map(move |other| (one, other)));
+            let own = own.filter(|&(one, other)| made.labels[one] == made.labels[other]);
+            let cosines: Vec<f32> = own.map(|(one, other)| made.cosine(one, other)).collect();
+            cosines.iter().sum::<f32>() / cosines.len().max(1) as f32
+        };
+        let means: Vec<f32> =
+            (0..20).map(|_| mean(Setting::drawn(&mut random).generate(400, 64, &mut random))).collect();
+        let (least, most) = means.iter().fold((1.0f32, 0.0f32), |(low, high), &mean| (low.min(mean), high.max(mean)));
+        assert!(least < 0.4 && most > 0.6, "{means:?}");
+    }
+
+    #[test]
+    fn nothing_and_little_can_be_asked_for() {
+        assert!(made(0, 128, 1).labels.is_empty());
+        assert_eq!(made(1, 128, 1).labels, [0]);
+        assert_ne!(made(30, 128, 1), made(30, 128, 2));
+    }
+}
