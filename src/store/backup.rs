@@ -4,8 +4,8 @@
 //! DIR/BACKUP.json     what is in it: every file with its length and SHA-256
 //! DIR/state/          a state directory, but for its lock
 //! ```
-//! The cut is made by whoever commits, so that no commit happens meanwhile: sled is copied to a fresh
-//! one. The vector files are copied afterwards, while commits go on: up to the length that counted at
+//! The cut is made by whoever commits, so that no commit happens meanwhile, and the publisher waits too: sled is
+//! copied to a fresh one. The vector files are copied afterwards, while commits go on: up to the length that counted at
 //! the cut they only ever stay as they are, and until the copy is done no compaction replaces them.
 //! Everything is written beside its place, synced, and renamed: a backup is whole or not there.
 //!
@@ -23,10 +23,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::directory::{Directory, copy_folder};
-use super::keys;
-use super::outbox::Published;
 use super::repair::{Partial, check_empty, put_in_place};
-use super::space::{Batch, Space};
+use super::space::Space;
 use super::verify::{Known, Report, verify};
 use super::{Store, StoreError};
 use crate::face::Timestamp;
@@ -135,8 +133,11 @@ impl Store {
             std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
         }
         let space = Space::open(&state.join("sled"))?;
-        self.space.copy_to(&space, &super::rewrite::as_it_is)?;
-        forget_published(&space)?;
+        {
+            // The publisher writes too, and records copied before and after would not add up.
+            let _nobody_else_writes = self.space.only_writer();
+            self.space.copy_to(&space, &super::rewrite::as_it_is)?;
+        }
         space.close()?;
 
         let mut files = Vec::new();
@@ -157,34 +158,6 @@ impl Store {
             _hold: self.hold.clone(),
         })
     }
-}
-
-/// The publisher clears entries while sled is copied, always the oldest: what was copied of those
-/// before a gap is published, and all of it where the last there is was not copied.
-fn forget_published(space: &Space) -> Result<(), StoreError> {
-    let mut numbers = Vec::new();
-    for key in space.keys(&keys::outbox_entries()) {
-        numbers.extend(keys::outbox_sequence_of(&key?));
-    }
-    let last = space.get::<u64>(&keys::outbox_sequence())?.unwrap_or(0);
-    let is_followed = |(place, number): (usize, &u64)| match numbers.get(place + 1) {
-        Some(next) => number + 1 == *next,
-        None => *number == last,
-    };
-    let gone = numbers.iter().enumerate().rposition(|entry| !is_followed(entry)).map_or(0, |place| place + 1);
-    let mut batch = Batch::default();
-    for &published in numbers.iter().take(gone) {
-        batch.remove(keys::outbox(published));
-    }
-    // Noted when the first of them were cleared, and copied before the last were.
-    if let Some(published) = space.get::<Published>(&keys::published())? {
-        let sequence = match numbers.get(gone) {
-            Some(first) => first - 1,
-            None => last,
-        };
-        batch.put(keys::published(), &Published { sequence, ..published });
-    }
-    space.apply(batch)
 }
 
 fn snapshots(directory: &Directory) -> Result<Vec<(PathBuf, PathBuf, Option<u64>)>, StoreError> {

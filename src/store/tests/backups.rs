@@ -33,22 +33,33 @@ fn what_is_committed_after_the_cut_is_not_in_the_backup() {
 }
 
 #[test]
-fn what_is_published_while_sled_is_copied_leaves_no_gap() {
-    // As the copy finds it when the first two are copied and then more are cleared, of a few or of all.
-    for (cleared, left) in [(3..=4, vec![5, 6]), (3..=6, vec![])] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = filled(&folder.path().join("state"), 6);
-        let mut batch = Batch::default();
-        cleared.for_each(|sequence| batch.remove(keys::outbox(sequence)));
-        batch.put(keys::published(), &Published::up_to(2));
-        store.space.apply(batch).unwrap();
-        let to = folder.path().join("backup");
-        store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
-        let into = folder.path().join("restored");
-        restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
-        let pending = open(&into).outbox().pending(0, 9).unwrap();
-        assert_eq!(pending.iter().map(|pending| pending.sequence).collect::<Vec<_>>(), left);
-    }
+fn a_publisher_at_work_leaves_no_gap() {
+    const ENTRIES: u64 = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder.path().join("state"), ENTRIES);
+    let outbox = store.outbox();
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            for sequence in 1..=ENTRIES {
+                outbox.acknowledge(&Published::up_to(sequence)).unwrap();
+            }
+        });
+        for number in 0.. {
+            let last = publisher.is_finished();
+            let [to, into] = ["backup", "restored"].map(|name| folder.path().join(format!("{name}-{number}")));
+            store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
+            restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+            let restored = open(&into);
+            let outbox = restored.outbox();
+            let published = outbox.published().unwrap().sequence;
+            let pending = outbox.pending(0, ENTRIES as usize).unwrap();
+            assert!(pending.iter().map(|pending| pending.sequence).eq(published + 1..=ENTRIES), "{published}");
+            if last {
+                assert_eq!(published, ENTRIES);
+                break;
+            }
+        }
+    });
 }
 
 #[test]
