@@ -89,11 +89,11 @@ sweep:
 shipped-models: build
 	scripts/setup system test
 	for dimension in 128 256 512; do \
-		faces="--kind cameras --faces 200000 --dimension $$dimension --seed 1"; \
-		target/release/facetd synth $$faces --out target/cameras-$$dimension; \
-		models/train/run fit --preset cameras --data "facetd synth $$faces" \
-			--features target/cameras-$$dimension/features.bin --labels target/cameras-$$dimension/labels.meta \
-			--out models/cameras-$$dimension --keep target/cameras-$$dimension/kept; \
+		faces="--kind varied --faces 100000 --dimension $$dimension --seed 1"; \
+		target/release/facetd synth $$faces --out target/varied-$$dimension; \
+		models/train/run fit --preset varied --data "facetd synth $$faces" \
+			--features target/varied-$$dimension/features.bin --labels target/varied-$$dimension/labels.meta \
+			--out models/varied-$$dimension --keep target/varied-$$dimension/kept; \
 	done
 
 demo-model: build

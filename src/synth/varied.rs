@@ -12,20 +12,20 @@
 use super::cameras::Setting;
 use super::{Labelled, Range, SplitMix64, Synth};
 
-/// Faces of the smallest and the largest collection; the smaller, the more frequent.
-const FACES: Range = Range { low: 1_000.0, high: 12_000.0 };
-/// How many faces people have in the mean: as in albums, where most are seen once, to what cameras see.
-const MEAN_SIZES: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 65.0];
+/// Faces of one collection.
+const FACES: Range = Range { low: 1_000.0, high: 4_000.0 };
+/// How many faces people have in the mean: from hardly anyone seen twice to what cameras see.
+const MEAN_SIZES: [f64; 10] = [1.1, 1.3, 1.6, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 65.0];
+/// Members of the largest family.
+const LARGEST_FAMILIES: [usize; 10] = [1, 1, 2, 2, 3, 3, 5, 8, 12, 20];
 
 pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
     let mut random = SplitMix64(seed);
     let mut rows: Vec<(u32, Vec<f32>)> = Vec::with_capacity(faces);
     let mut people = 0;
     while rows.len() < faces {
-        let uniform = random.uniform();
-        let size = FACES.low + (FACES.high - FACES.low) * uniform * uniform;
-        let size = (size as usize).min(faces - rows.len());
-        let collection = Setting::drawn(&mut random).generate(size, dimension, &mut random);
+        let size = (random.within(FACES) as usize).min(faces - rows.len());
+        let collection = Setting::drawn(dimension, &mut random).generate(size, dimension, &mut random);
         let labels = collection.labels.iter().map(|label| people + label);
         rows.extend(labels.zip(collection.embeddings.chunks_exact(dimension).map(<[f32]>::to_vec)));
         people += collection.labels.iter().max().map_or(0, |last| last + 1);
@@ -36,16 +36,20 @@ pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
 }
 
 impl Setting {
-    fn drawn(random: &mut SplitMix64) -> Setting {
+    fn drawn(dimension: usize, random: &mut SplitMix64) -> Setting {
+        // The cosine of two faces of one person is about 1 / (1 + scatter²): mostly 0.5 and more, as of good networks.
+        let uniform = random.uniform();
+        let scatter = 0.35 + 1.45 * uniform * uniform;
+        let spread = scatter / (dimension as f64).sqrt().sqrt();
         let mut within = |low, high| random.within(Range { low, high });
-        let (nearest, spread, personal) = (within(0.5, 0.9), within(0.15, 0.45), within(0.1, 0.6));
+        let (nearest, personal) = (within(0.5, 0.9), within(0.1, 0.6));
         let (between, pose_common) = (within(0.0, 0.6), within(0.0, 0.6));
         let (bad_share, bad_drift, bad_spread) = (within(0.0, 0.4), within(0.3, 1.5), within(0.0, 1.0));
         Setting {
             mean_size: MEAN_SIZES[random.below(MEAN_SIZES.len())],
             weight_factors: 4 + random.below(9),
             largest_weight: 30.0,
-            largest_family: 1 + random.below(20),
+            largest_family: LARGEST_FAMILIES[random.below(LARGEST_FAMILIES.len())],
             family_share: Range { low: nearest - 0.5, high: nearest },
             poses: 1 + 2 * random.below(4),
             between,
@@ -77,7 +81,7 @@ mod tests {
         let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
         let labels = made.labels.iter().fold(0, |hash, &label| mix(hash, label));
         let embeddings = made.embeddings.iter().fold(0, |hash, value| mix(hash, value.to_bits()));
-        assert_eq!((labels, embeddings), (3_204_102_841_578_606_498, 5_843_777_586_420_629_234));
+        assert_eq!((labels, embeddings), (14_447_060_732_345_892_884, 12_989_665_069_118_211_727));
     }
 
     #[test]
@@ -103,7 +107,7 @@ mod tests {
             cosines.iter().sum::<f32>() / cosines.len().max(1) as f32
         };
         let means: Vec<f32> =
-            (0..20).map(|_| mean(Setting::drawn(&mut random).generate(400, 64, &mut random))).collect();
+            (0..20).map(|_| mean(Setting::drawn(64, &mut random).generate(400, 64, &mut random))).collect();
         let (least, most) = means.iter().fold((1.0f32, 0.0f32), |(low, high), &mean| (low.min(mean), high.max(mean)));
         assert!(least < 0.4 && most > 0.6, "{means:?}");
     }

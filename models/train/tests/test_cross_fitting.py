@@ -79,6 +79,15 @@ def test_the_judge_learns_whom_to_believe() -> None:
     assert loss < 0.1
 
 
+def test_without_an_epoch_nothing_but_the_judge_is_trained(people: Faces) -> None:
+    train, held_out = data.hold_out(people, 0.4, 1)
+    trained = fit(train, held_out, SIZES, replace(PLAN, epochs=0)).model
+    torch.manual_seed(PLAN.seed)
+    start = FaceTransformer(SIZES).state_dict()
+    changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, start[name])}
+    assert changed and all(name.startswith("lp.judge.") for name in changed)
+
+
 def test_fit_learns_and_repeats_itself(people: Faces) -> None:
     train, held_out = data.hold_out(people, 0.3, 0)
     once, again = (fit(train, held_out, SIZES, PLAN) for _ in range(2))

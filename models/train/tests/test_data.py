@@ -132,19 +132,6 @@ def test_neighbours_of_another_layout_are_refused(tmp_path: Path) -> None:
         data.read_neighbours(file, 3)
 
 
-def test_thinning_leaves_everybody_and_few_of_many() -> None:
-    identities = np.random.default_rng(1).permutation(np.repeat(np.arange(300), 40))
-    faces = Faces(np.arange(24000, dtype=np.float32).reshape(12000, 2), identities)
-    few = data.thinned(faces, 5)
-    sizes = np.unique(few.identities, return_counts=True)[1]
-    assert len(sizes) == 300 and 0.15 < len(few) / len(faces) < 0.25
-    assert (sizes == 1).mean() > 0.3 and sizes.max() > 35
-    kept = (few.features[:, 0] / 2).astype(int)
-    assert (np.diff(kept) > 0).all()  # in the order they came
-    assert (faces.identities[kept] == few.identities).all()
-    assert np.array_equal(few.features, data.thinned(faces, 5).features)
-
-
 def test_a_row_without_a_direction_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", [[3.0, 4.0], [0.0, 0.0]])
     with pytest.raises(SystemExit, match=r"f\.npy: row 1 has length zero"):

@@ -13,8 +13,7 @@ from facetd_train.fixtures import TINY
 from facetd_train.model import FaceTransformer
 from facetd_train.neighbours import Neighbourhoods, search
 from facetd_train.scores import score
-from facetd_train.stage import Stage
-from facetd_train.training import Plan, rate, rotation, shortened, step_loss
+from facetd_train.training import Plan, rate, shortened, step_loss
 
 PLAN = Plan(epochs=8, queries=64, learning_rate=0.003, warm_up=5, neighbours=64, validation=0.3, checks=2, seed=5)
 
@@ -109,21 +108,3 @@ def test_the_best_checkpoint_is_kept(people: Faces, monkeypatch: pytest.MonkeyPa
 def test_quantiles() -> None:
     got = quantiles(torch.linspace(0, 1, 101)[torch.randperm(101)])
     assert got == pytest.approx({"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99})
-
-
-def test_a_rotation_leaves_lengths_and_angles(people: Faces) -> None:
-    turned = torch.from_numpy(people.features) @ rotation(16, torch.Generator().manual_seed(1))
-    features = torch.from_numpy(people.features)
-    assert torch.allclose(turned @ turned.T, features @ features.T, atol=1e-5)
-    assert not torch.allclose(turned, features, atol=0.1)
-
-
-def test_a_model_of_angles_alone_does_not_feel_a_rotation(people: Faces) -> None:
-    model = FaceTransformer(replace(TINY, stage=Stage.NAIVE)).eval()
-    features, identities = torch.from_numpy(people.features), torch.from_numpy(people.identities)
-    long, _ = search(people.features, 20)
-    losses = []
-    for rotate in (False, True):
-        plan = replace(PLAN, rotate=rotate, queries=50)
-        losses.append(step_loss(model, features, identities, long, plan, torch.Generator().manual_seed(4)).item())
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

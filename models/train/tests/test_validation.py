@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facetd_train import validation
+from facetd_train import data, validation
 from facetd_train.data import Faces
 from facetd_train.merging import SINGLE
 from facetd_train.model import FaceTransformer
@@ -19,6 +19,14 @@ def test_the_threshold_is_the_highest_that_is_nearly_best_on_the_mean() -> None:
     assert choice.merging.threshold_off == pytest.approx(0.495)
     assert choice.goodness == pytest.approx(0.94, abs=1e-3)
     assert choice.bcubed["a"] == pytest.approx(1 - 0.15**2)
+
+
+def test_no_threshold_is_below_the_odds() -> None:
+    low = {"a": 1 - (THRESHOLDS - 0.1) ** 2}
+    assert choose(SINGLE, low, odds=0.5).merging.threshold == pytest.approx(0.5)
+    assert choose(EVIDENCE[1], low, odds=0.5).merging.threshold == pytest.approx(0.25)
+    high = {"a": 1 - (THRESHOLDS - 0.8) ** 2}
+    assert choose(SINGLE, high, odds=0.5).merging == choose(SINGLE, high).merging
 
 
 def test_a_plateau_wins_over_a_spike() -> None:
@@ -39,6 +47,24 @@ def test_strangers_stand_in_the_crowd_and_are_not_scored(people: Faces) -> None:
     assert len(crowd.faces) == len(people)
     assert set(crowd.faces.identities[crowd.scored]) == set(range(30))
     assert set(crowd.faces.identities[~crowd.scored]) == set(range(30, 100))
+
+
+def test_of_many_strangers_the_nearest_people_stand_there_whole(people: Faces) -> None:
+    held_out, strangers = people.of(np.arange(30)), people.of(np.arange(30, 100))
+    assert validation.nearest_people(strangers, held_out, 280) is strangers
+    few = validation.nearest_people(strangers, held_out, 101)
+    assert len(few) == 100
+    near = {name: (strangers.of(np.array([name])).features @ held_out.features.T).max() for name in range(30, 100)}
+    assert set(few.identities) == set(sorted(near, key=near.__getitem__, reverse=True)[:25])
+
+
+def test_a_part_of_many_people_is_as_dense_as_all_of_them(people: Faces) -> None:
+    assert validation.dense_part(people, 400, 0) is people
+    part = validation.dense_part(people, 100, 0)
+    assert len(part) == 100
+    assert all((people.identities == name).sum() == 4 for name in np.unique(part.identities))
+    nearest = lambda faces: np.sort(faces.features @ faces.features.T, axis=1)[:, -5].mean()  # noqa: E731
+    assert nearest(part) > nearest(data.at_most(people, 100, 0))
 
 
 @pytest.mark.parametrize(("lead", "shipped"), [(0.0, "evidence"), (0.9 * NOISE, "evidence"), (1.1 * NOISE, "single")])

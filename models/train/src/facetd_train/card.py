@@ -8,6 +8,7 @@ from facetd_train.model import Architecture
 from facetd_train.scores import Scores
 from facetd_train.stage import Stage
 
+UNTRAINED = "RE and what LP makes of the two g are as they begin, a mean and a cosine: only LP's judge was trained."
 LARGE = 100_000  # faces to train on; with fewer, the paper's sizes are more than can be learnt
 
 
@@ -35,6 +36,7 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
         for stage, scores in about.scores.items()
     ]
     epochs = "1 epoch" if about.epochs == 1 else f"{about.epochs:g} epochs"
+    trained = f"Of its checkpoints that after {epochs} was the best." if about.epochs else UNTRAINED
     curves = {"loss": "loss", "roc": "ROC", "precision_recall": "precision and recall", "f_over_threshold": "F over τ"}
     links = ", ".join(f"[{words}]({file}.svg)" for file, words in curves.items())
     similarity = ", ".join(f"{value:.2f} ({quantile})" for quantile, value in about.neighbour_similarity.items())
@@ -51,7 +53,7 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
 A Face Transformer (Ye, Peng et al. 2021) for embeddings of {a.dimension} values, to be run by facetd.
 
 - **Trained on**: {about.data}; {about.faces:,} faces of {about.identities:,} people, seed {about.seed}.
-  Of its checkpoints that after {epochs} was the best.
+  {trained}
 - **Form**: `{a.kind}`, hop1 {a.hop1}, hop2 {a.hop2}, depth {a.depth}, {a.heads} heads of {a.head_dimension}, {edges}.
 - **Neighbours' cosines there**: {similarity}. `facetd check --sample FILE` says how far your own are from that.
 - **To run it**: `model.dir` in facetd's configuration, or FACETD_MODEL__DIR, names this folder.

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from facetd_train import data, device, fixtures, pipeline, presets
@@ -144,8 +143,6 @@ def run_fit(arguments: argparse.Namespace) -> None:
 def parts(faces: data.Faces, plan: Plan, hop1: int, features: Path) -> tuple[data.Faces, data.Faces]:
     """What is trained on, and what is held out for validation."""
     train, held_out = data.hold_out(faces, plan.validation, plan.seed)
-    if plan.thin:  # what is trained on; thresholds must do for both
-        train = data.thinned(faces, plan.seed).of(np.unique(train.identities))
     data.enough(train, hop1, f"the part of {features} to train on")
     data.enough(held_out, 1, f"the part of {features} held out for validation")
     return train, held_out

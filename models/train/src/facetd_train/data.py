@@ -217,21 +217,6 @@ def enough(faces: Faces, neighbours: int, where: str) -> None:
         raise SystemExit(f"{where} has {len(faces)} faces; {neighbours} neighbours need {neighbours + 1} at least")
 
 
-def thinned(faces: Faces, seed: int) -> Faces:
-    """Of each person a share of their own, one face at least: some as often as they are, and many hardly ever.
-
-    Where everybody has many faces there are few strangers, and what is learnt there takes anybody's nearest for kin.
-    """
-    generator = np.random.default_rng(seed)
-    people, person, sizes = np.unique(faces.identities, return_inverse=True, return_counts=True)
-    kept = np.maximum(1, np.floor(sizes * generator.random(len(people)) ** 4)).astype(np.int64)
-    # Each face's place among those of its person, in an order of chance.
-    order = generator.permutation(len(faces))
-    order = order[np.argsort(person[order], kind="stable")]
-    place = np.arange(len(faces)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return faces.rows(np.sort(order[place < kept[person[order]]]))
-
-
 def write(faces: Faces, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     faces.features.astype("<f4").tofile(stem.with_suffix(".bin"))

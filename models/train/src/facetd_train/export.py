@@ -15,7 +15,7 @@ from facetd_train.artefact import OPSET, file_name, session
 from facetd_train.model import Architecture, FaceTransformer
 from facetd_train.stage import OnEmbeddings
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4  # of a probability; two ways to sum f32 differ by 2e-5 where a judge is steep
 
 
 def export(model: FaceTransformer, folder: Path) -> None:

@@ -81,7 +81,7 @@ def fit(
         report(f"warning: {judges} people are held out to choose thresholds by; with fewer than {FEW} they say little")
     kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
-    validation = Validation(held_out, train, plan.seed, architecture.stage, plan.thin)
+    validation = Validation(held_out, train, plan.seed, architecture.stage, plan.odds)
     model = FaceTransformer(architecture).to(device)
     if architecture.stage == Stage.NAIVE:
         _, similarity = search(train.features, model.hop1, device)
@@ -114,7 +114,7 @@ def fit(
 
     model.load_state_dict(best.weights)
     if isinstance(model.lp, EdgePredictor):
-        cross_fit(model, train, plan, best.step / plan.steps(len(train)), keep)
+        cross_fit(model, train, plan, best.step / max(1, plan.steps(len(train))), keep)
     return judged(model, validation, train, training.similarity, round(best.step / steps_an_epoch, 1), history)
 
 

@@ -28,7 +28,7 @@ from facetd_train.neighbours import Neighbourhoods, nearest, within
 class Plan:
     """How to train. The optimiser, the decay, the warm-up and the cosine are the paper's (section 4.1)."""
 
-    epochs: int = 60
+    epochs: int = 60  # 0: nothing but a judge is trained
     queries: int = 32  # faces a step
     learning_rate: float = 0.002
     weight_decay: float = 0.0005
@@ -36,12 +36,11 @@ class Plan:
     neighbours: int = 256  # length of the long lists populations are taken from
     sparsest: float = 0.05  # smallest share of the faces in a population
     shorten: float = 0.3  # share of neighbourhoods cut to a random length
-    thin: bool = False  # of each person only a share of their own is trained on (data.thinned)
-    rotate: bool = False  # each step sees the faces turned at random, so that no direction can be learnt by heart
     validation: float = 0.2  # share of the identities held out
     checks: int = 10  # checkpoints compared on the held-out identities
     patience: int = 3  # checks without a better one before training stops
     seed: int = 0
+    odds: float = 0.0  # no threshold is below this share of the evidence of two lone faces that are surely one person
     # Of an EdgePredictor's judge (cross_fitting.py):
     parts: int = 3  # the identities are dealt into
     populations: int = 14  # drawn for each part
@@ -121,6 +120,8 @@ class Training:
 
 def learn(model: FaceTransformer, faces: Faces, plan: Plan, share: float = 1.0) -> float:
     """Runs the plan's steps, or the first `share` of them, without a check; returns the last mean loss."""
+    if not round(share * plan.steps(len(faces))):
+        return 0.0
     losses = [0.0, *Training(model, faces, plan, share).checks()]
     return losses[-1]
 
@@ -140,8 +141,6 @@ def step_loss(
 
     faces, place = torch.cat([queries, hop1.rows[hop1.mask]]).unique(return_inverse=True)
     hop2 = shortened(within(long[faces], here, sizes.hop2), plan.shorten, generator)
-    if plan.rotate:
-        features = features @ rotation(features.shape[1], generator).to(features.device)
     enhanced = model.enhance(features, faces, hop2)
 
     candidate = torch.zeros_like(hop1.rows)
@@ -155,12 +154,6 @@ def population(count: int, plan: Plan, generator: torch.Generator) -> Tensor:
     """Which of the faces have arrived `[count]` (bool): a random share of them."""
     share = plan.sparsest + (1 - plan.sparsest) * torch.rand(1, generator=generator)
     return torch.rand(count, generator=generator) < share
-
-
-def rotation(dimension: int, generator: torch.Generator) -> Tensor:
-    """An orthogonal matrix, any as likely as any other (Stewart 1980: QR of normal numbers, R's diagonal positive)."""
-    q, r = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator))
-    return q * r.diagonal().sign()
 
 
 def shortened(neighbourhoods: Neighbourhoods, share: float, generator: torch.Generator) -> Neighbourhoods:

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facetd_train import data, pipeline
+from facetd_train import pipeline
 from facetd_train.data import Faces, at_most
 from facetd_train.merging import SINGLE, Linkages, Merging, Rule
+from facetd_train.neighbours import CHUNK
 from facetd_train.pipeline import Scorer
 from facetd_train.scores import score
 from facetd_train.stage import Stage
 
 THRESHOLDS = np.round(np.arange(0.05, 0.991, 0.005), 3)
 SCORED = 6_000  # faces at most that are scored; of more, a part of the identities says as much
-CROWD = 12_000  # faces at most in the crowd: the merges of more take minutes for each rule
+CROWD = 12_000  # faces at most in the crowd, the nearest: the merges of more take minutes for each rule
 CAUTION = 0.05  # of what BCubed F lacks: so much more is given away for a higher threshold
 CAP = 64  # 16 gave the same within noise, and asks less of two large clusters, whose merge is the costliest mistake
 EVIDENCE = tuple(Rule("evidence", per_face, CAP) for per_face in (1, 2, 3, 4))
@@ -59,37 +60,35 @@ class Population:
 
 
 class Validation:
-    """Faces of validation identities as full, thinned and crowded populations: a collection grows through all sizes.
+    """Faces of validation identities as full, sparse and crowded populations: a collection grows through all sizes.
 
-    One thin population says little, so several are drawn of each share; their scores are averaged by share. In the
+    One sparse population says little, so several are drawn of each share; their scores are averaged by share. In the
     crowd the faces trained on stand between those that are scored: the threshold must do for collections larger than
-    the validation set, where more strangers come near. `thin` adds people of whom many are seen once.
+    the validation set, where more strangers come near.
     """
 
     def __init__(
-        self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP, thin: bool = False
+        self, faces: Faces, strangers: Faces, seed: int, stage: Stage = Stage.RE_LP, odds: float = 0.0
     ) -> None:
+        self.odds = odds
         # Where linkages are no probabilities their mean is no evidence.
         self.floor = 0.0 if stage.has_lp else 0.5  # half of 1 + the cosine
         self.rules, self.quick_rules = ((SINGLE, *EVIDENCE), QUICK) if stage.has_lp else ((SINGLE,), (SINGLE,))
-        thinned = at_most(data.thinned(faces, seed), SCORED, seed) if thin else None
-        self.faces = faces = at_most(faces, SCORED, seed)
-        strangers = at_most(strangers, CROWD - len(faces), seed)
+        self.faces = faces = dense_part(faces, SCORED, seed)
+        strangers = nearest_people(strangers, faces, CROWD - len(faces))
         generator = np.random.default_rng(seed)
         self.populations: dict[str, list[Population]] = {"1.0": [Population.all_of(faces)]}
         for share, draws in ((0.3, 3), (0.1, 6)):
             size = max(2, round(share * len(faces)))
             chosen = [np.sort(generator.choice(len(faces), size, replace=False)) for _ in range(draws)]
             self.populations[str(share)] = [Population.all_of(faces.rows(rows)) for rows in chosen]
-        if thinned is not None:
-            self.populations["thin"] = [Population.all_of(thinned)]
         scored = np.arange(len(faces) + len(strangers)) < len(faces)
         self.crowd = Population(faces.and_those_of(strangers), scored)
 
     def quick(self, model: Scorer) -> Choice:
         """Under few rules and without the crowd: cheap enough to compare checkpoints by."""
         found = curves(model, self.populations, self.quick_rules)
-        choices = [choose(rule, found[rule], self.floor) for rule in self.quick_rules]
+        choices = [choose(rule, found[rule], self.floor, self.odds) for rule in self.quick_rules]
         return max(choices, key=lambda choice: choice.goodness)
 
     def thorough(self, model: Scorer) -> list[Choice]:
@@ -99,13 +98,48 @@ class Validation:
         so are its components of links the smallest.
         """
         populations = self.populations | {"crowd": [self.crowd]}
-        each = [choose(rule, found, self.floor) for rule, found in curves(model, populations, self.rules).items()]
+        each = [
+            choose(rule, found, self.floor, self.odds) for rule, found in curves(model, populations, self.rules).items()
+        ]
         single, *evidence = each
         if not evidence:
             return [single]
         highest = max(choice.goodness for choice in evidence)
         best = next(choice for choice in evidence if choice.goodness >= highest - NOISE)  # by per_face ascending
         return [single, best] if single.goodness > best.goodness + NOISE else [best, single]
+
+
+def dense_part(faces: Faces, count: int, seed: int) -> Faces:
+    """All of the faces, or those of a few people, by the seed, and of the people nearest to them.
+
+    A part of the people drawn evenly would be a sparser collection, in which everything is told apart more easily.
+    """
+    if len(faces) <= count:
+        return faces
+    few = at_most(faces, count // 10, seed)
+    others = faces.rows(~np.isin(faces.identities, few.identities))
+    return few.and_those_of(nearest_people(others, few, count - len(few)))
+
+
+def nearest_people(strangers: Faces, faces: Faces, count: int) -> Faces:
+    """All of the strangers, or whole people, the nearest to `faces` first, as long as theirs are no more than `count`.
+
+    It is these that come between: with them a crowd is as dense as all the strangers would make it.
+    """
+    if len(strangers) <= count:
+        return strangers
+    near = np.concatenate(
+        [(strangers.features[at : at + CHUNK] @ faces.features.T).max(1) for at in range(0, len(strangers), CHUNK)]
+    )
+    names, person, sizes = np.unique(strangers.identities, return_inverse=True, return_counts=True)
+    nearness = np.full(len(names), -1.0, dtype=np.float32)
+    np.maximum.at(nearness, person, near)
+    taken, total = [], 0
+    for name in np.argsort(-nearness, kind="stable").tolist():
+        if total + sizes[name] <= count:
+            taken.append(names[name])
+            total += sizes[name]
+    return strangers.of(np.array(taken, dtype=np.int64))
 
 
 Curves = dict[str, NDArray[np.float64]]  # by kind of population
@@ -120,20 +154,22 @@ def curves(model: Scorer, populations: dict[str, list[Population]], rules: tuple
     return found
 
 
-def choose(rule: Rule, curves: Curves, floor: float = 0.0) -> Choice:
+def choose(rule: Rule, curves: Curves, floor: float = 0.0, odds: float = 0.0) -> Choice:
     """The highest threshold whose mean over the kinds of population is within CAUTION of the best.
 
     Why not the best itself: collections grow beyond any validation set, more strangers come near, and the best
     threshold rises with them; and a merge too many joins two people, while one too few is often made up for later.
     The mean is smoothed over the neighbouring thresholds, for a narrow peak on validation is luck.
 
-    `floor` is where the linkages of strangers lie, from which hysteresis counts.
+    `floor` is where the linkages of strangers lie, from which hysteresis counts. No threshold is below `odds` of the
+    evidence of two lone faces that are surely one person.
     """
     mean = np.mean(list(curves.values()), axis=0)
     padded = np.pad(mean, 2, mode="edge")
     smooth = np.convolve(padded, np.ones(5) / 5, mode="valid")
     best = int(smooth.argmax())
-    chosen = int(np.flatnonzero(smooth >= smooth[best] - CAUTION * (1 - smooth[best])).max())
+    cautious = int(np.flatnonzero(smooth >= smooth[best] - CAUTION * (1 - smooth[best])).max())
+    chosen = max(cautious, int(np.searchsorted(THRESHOLDS, odds / max(1, rule.per_face))))
     threshold = float(THRESHOLDS[chosen])
     return Choice(
         merging=Merging(rule, threshold, threshold_off=round(floor + HYSTERESIS * (threshold - floor), 3)),
