@@ -63,7 +63,7 @@ fn normalise(vector: &mut [f64]) {
     vector.iter_mut().for_each(|value| *value /= length);
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Range {
     low: f64,
     high: f64,
