@@ -16,7 +16,7 @@ use facetd::engine::{Engine, Observer, Step};
 use facetd::face::{Embedding, Face, FaceId, Offset, Partition, Place, Timestamp};
 use facetd::model::Device;
 use facetd::replay::face_id_of_row;
-use facetd::synth::Synth;
+use facetd::synth::{Kind, Synth};
 
 const DIMENSION: usize = 128;
 const SEED: u64 = 21;
@@ -48,7 +48,7 @@ fn main() {
 
     let mut run =
         Run { engine: Engine::new(&settings.engine(&config.collections.default), model), batches: Vec::new() };
-    let labelled = Synth { faces: count, dimension: DIMENSION, seed: SEED }.generate();
+    let labelled = Synth { kind: Kind::Albums, faces: count, dimension: DIMENSION, seed: SEED }.generate();
     let rows: Vec<&[f32]> = labelled.embeddings.chunks(DIMENSION).collect();
     let a_row = count.div_ceil(ROWS).next_multiple_of(batch_faces);
     let mut from = 0;

@@ -29,7 +29,7 @@ use facetd::model::onnx::LARGEST_RUN;
 use facetd::model::{FaceTransformer, Neighbourhoods};
 use facetd::replay::{FaceProducer, face_id_of_row};
 use facetd::store::{CollectionCommit, Commit, Store};
-use facetd::synth::Synth;
+use facetd::synth::{Kind, Synth};
 use rayon::prelude::*;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -44,7 +44,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 fn main() {
     // cargo bench hands on arguments of its own; there is nothing to choose here.
     let count: usize = std::env::var("FACES").map_or(20_000, |text| text.parse().expect("FACES is a number"));
-    let labelled = Synth { faces: count, dimension: DIMENSION, seed: SEED }.generate();
+    let labelled = Synth { kind: Kind::Albums, faces: count, dimension: DIMENSION, seed: SEED }.generate();
     let faces: Vec<Face> = labelled.embeddings.chunks(DIMENSION).enumerate().map(|(row, v)| face(row, v)).collect();
     let mut config = Config::parse("", std::iter::empty()).unwrap();
     config.model.dir = common::project().join("models/demo-128");

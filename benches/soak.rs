@@ -23,7 +23,7 @@ use common::kafka_client::{Feed, end_of_topic};
 use common::{facetd, output_of};
 use facetd::codec::{Message, json};
 use facetd::replay::face_id_of_row;
-use facetd::synth::Synth;
+use facetd::synth::{Kind, Synth};
 
 const DIMENSION: usize = 128;
 const SEED: u64 = 34;
@@ -98,7 +98,8 @@ struct Mix {
 
 impl Mix {
     fn new(faces: usize, feed: Feed) -> Mix {
-        let embeddings = Synth { faces: 10 * faces, dimension: DIMENSION, seed: SEED }.generate().embeddings;
+        let embeddings =
+            Synth { kind: Kind::Albums, faces: 10 * faces, dimension: DIMENSION, seed: SEED }.generate().embeddings;
         let random = 88_172_645_463_325_252;
         Mix { feed, embeddings, young: Vec::new(), most_young: faces / 2, new: 0, replaced: 0, erased: 0, random }
     }

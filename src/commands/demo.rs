@@ -18,7 +18,7 @@ use facetd::evaluate::{Scores, evaluate};
 use facetd::face::{ClusterId, FaceId};
 use facetd::reader::EventReader;
 use facetd::replay::{FaceProducer, face_id_of_row};
-use facetd::synth::Synth;
+use facetd::synth::{Kind, Synth};
 use indicatif::ProgressBar;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -66,7 +66,8 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         broker.create_topic(topic, 1, 1)?;
     }
 
-    let labelled = Synth { faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
+    let labelled =
+        Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
     println!("facetd at http://{} with {} faces to come", daemon.address(), labelled.labels.len());

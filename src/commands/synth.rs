@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use facetd::features::{Features, write_labels};
-use facetd::synth::Synth;
+use facetd::synth::{self, Synth};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -39,12 +39,12 @@ enum Kind {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { faces, dimension, seed, kind, out } = arguments;
     let kind = match kind {
-        Kind::Albums => facetd::synth::Kind::Albums,
-        Kind::Cameras => facetd::synth::Kind::Cameras,
-        Kind::Varied => facetd::synth::Kind::Varied,
+        Kind::Albums => synth::Kind::Albums,
+        Kind::Cameras => synth::Kind::Cameras,
+        Kind::Varied => synth::Kind::Varied,
     };
-    let synth = Synth { faces: *faces as usize, dimension: *dimension as usize, seed: *seed };
-    let labelled = synth.generate_kind(kind);
+    let synth = Synth { kind, faces: *faces as usize, dimension: *dimension as usize, seed: *seed };
+    let labelled = synth.generate();
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let features = Features::new(labelled.dimension, labelled.embeddings).context("the generator made no rows")?;
     features.write(&out.join("features.bin"))?;

@@ -87,7 +87,7 @@ const CAMERAS: Setting = Setting {
     bad_spread: 0.5,
 };
 
-pub(super) fn generate(&Synth { faces, dimension, seed }: &Synth) -> Labelled {
+pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth) -> Labelled {
     CAMERAS.generate(faces, dimension, &mut SplitMix64(seed))
 }
 
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn made(faces: usize, dimension: usize, seed: u64) -> Labelled {
-        Synth { faces, dimension, seed }.generate_kind(Kind::Cameras)
+        Synth { kind: Kind::Cameras, faces, dimension, seed }.generate()
     }
 
     fn sizes_of(made: &Labelled) -> Vec<usize> {
@@ -227,10 +227,7 @@ mod tests {
     #[test]
     fn the_stream_never_changes() {
         let made = made(1_000, 64, 7);
-        let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
-        let labels = made.labels.iter().fold(0, |hash, &label| mix(hash, label));
-        let embeddings = made.embeddings.iter().fold(0, |hash, value| mix(hash, value.to_bits()));
-        assert_eq!((labels, embeddings), (4_876_356_017_575_570_697, 10_999_867_819_070_886_712));
+        assert_eq!(made.hashes(), (4_876_356_017_575_570_697, 10_999_867_819_070_886_712));
     }
 
     #[test]

@@ -13,10 +13,9 @@ mod cameras;
 mod varied;
 
 /// What kind of collection the faces are from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Many people, most of them once.
-    #[default]
     Albums,
     /// Fewer people, seen some 65 times each, among look-alikes and bad pictures.
     Cameras,
@@ -27,6 +26,7 @@ pub enum Kind {
 /// What to make. The same values give the same faces, on every machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synth {
+    pub kind: Kind,
     pub faces: usize,
     /// The width of an embedding, at least 2; below 64 or so strangers are too near to be told apart.
     pub dimension: usize,
@@ -44,13 +44,8 @@ pub struct Labelled {
 }
 
 impl Synth {
-    /// Faces of the default kind.
     pub fn generate(&self) -> Labelled {
-        self.generate_kind(Kind::default())
-    }
-
-    pub fn generate_kind(&self, kind: Kind) -> Labelled {
-        match kind {
+        match self.kind {
             Kind::Albums => albums::generate(self),
             Kind::Cameras => cameras::generate(self),
             Kind::Varied => varied::generate(self),
@@ -119,6 +114,14 @@ impl SplitMix64 {
 
 #[cfg(test)]
 impl Labelled {
+    /// Of the labels and of the embeddings' bits: what is made may never change.
+    fn hashes(&self) -> (u64, u64) {
+        let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
+        let labels = self.labels.iter().fold(0, |hash, &label| mix(hash, label));
+        let embeddings = self.embeddings.iter().fold(0, |hash, value| mix(hash, value.to_bits()));
+        (labels, embeddings)
+    }
+
     fn cosine(&self, one: usize, other: usize) -> f32 {
         let row = |face: usize| &self.embeddings[face * self.dimension..(face + 1) * self.dimension];
         row(one).iter().zip(row(other)).map(|(a, b)| a * b).sum()

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::*;
 use crate::engine::faces::{Known, NewFace};
 use crate::face::{Arrival, Embedding, FaceId, Offset, Partition, Place, Timestamp};
-use crate::synth::Synth;
+use crate::synth::{Kind, Synth};
 
 const PARAMETERS: HnswParameters = HnswParameters { connections: 24, ef_construction: 128, ef_search: 64, few: 0 };
 
@@ -63,7 +63,7 @@ fn recall(index: &dyn Index, faces: &Faces, nearest: usize) -> f64 {
 
 #[test]
 fn a_graph_finds_nearly_all_the_neighbours_that_exist() {
-    let synth = Synth { faces: 3000, dimension: 64, seed: 5 }.generate();
+    let synth = Synth { kind: Kind::Albums, faces: 3000, dimension: 64, seed: 5 }.generate();
     let (faces, nodes) = table(64, &synth.embeddings);
     let mut index = Growing::new(HnswParameters { few: 400, ..PARAMETERS });
     for part in nodes.chunks(500) {
@@ -76,7 +76,7 @@ fn a_graph_finds_nearly_all_the_neighbours_that_exist() {
 
 #[test]
 fn a_small_collection_is_searched_exactly_and_has_no_graph() {
-    let synth = Synth { faces: 300, dimension: 16, seed: 6 }.generate();
+    let synth = Synth { kind: Kind::Albums, faces: 300, dimension: 16, seed: 6 }.generate();
     let (faces, nodes) = table(16, &synth.embeddings);
     let mut index = Growing::new(HnswParameters { few: 300, ..PARAMETERS });
     index.insert(&faces, &nodes);
@@ -111,7 +111,7 @@ impl Churn {
     const DIMENSION: usize = 32;
 
     fn new(live: usize, few: usize, all: usize) -> Churn {
-        let synth = Synth { faces: all, dimension: Churn::DIMENSION, seed: 11 }.generate();
+        let synth = Synth { kind: Kind::Albums, faces: all, dimension: Churn::DIMENSION, seed: 11 }.generate();
         let mut churn = Churn {
             faces: Faces::new(Churn::DIMENSION),
             index: Growing::new(HnswParameters { few, ..PARAMETERS }),
@@ -205,7 +205,7 @@ fn after_heavy_churn_everyone_can_still_be_found() {
 
 #[test]
 fn copies_of_one_face_hide_nobody_and_are_all_met() {
-    let synth = Synth { faces: 1000, dimension: 32, seed: 3 }.generate();
+    let synth = Synth { kind: Kind::Albums, faces: 1000, dimension: 32, seed: 3 }.generate();
     let copies = 150;
     let mut values = synth.embeddings[..32].repeat(copies);
     values.extend(&synth.embeddings[32..]);

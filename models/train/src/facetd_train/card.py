@@ -1,6 +1,6 @@
 """The model card: what a model was trained on, how well it does there, and what it is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from facetd_train.merging import Merging
@@ -9,6 +9,7 @@ from facetd_train.scores import Scores
 from facetd_train.stage import Stage
 
 UNTRAINED = "RE and what LP makes of the two g are as they begin, a mean and a cosine: only LP's judge was trained."
+CURVES = {"loss": "loss", "roc": "ROC", "precision_recall": "precision and recall", "f_over_threshold": "F over τ"}
 LARGE = 100_000  # faces to train on; with fewer, the paper's sizes are more than can be learnt
 
 
@@ -28,7 +29,7 @@ class About:
     validation_people: int
 
 
-def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merging]) -> str:
+def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merging], charts: Collection[str]) -> str:
     a = architecture
     rows = [
         f"| {stage.title} | {mergings[stage].rule}, {mergings[stage].threshold:.3f} | {100 * scores.pairwise_f:.1f} "
@@ -37,8 +38,7 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
     ]
     epochs = "1 epoch" if about.epochs == 1 else f"{about.epochs:g} epochs"
     trained = f"Of its checkpoints that after {epochs} was the best." if about.epochs else UNTRAINED
-    curves = {"loss": "loss", "roc": "ROC", "precision_recall": "precision and recall", "f_over_threshold": "F over τ"}
-    links = ", ".join(f"[{words}]({file}.svg)" for file, words in curves.items())
+    links = ", ".join(f"[{words}]({file}.svg)" for file, words in CURVES.items() if file in charts)
     similarity = ", ".join(f"{value:.2f} ({quantile})" for quantile, value in about.neighbour_similarity.items())
     edges = f"the edge features {', '.join(a.edges)}" if a.edges else "no edge features"
     small = (

@@ -54,11 +54,11 @@ def start(values: NDArray[np.float64], first: float) -> list[float]:
 
 
 def charts(stages: Mapping[Stage, Trained]) -> dict[str, str]:
-    """SVG by name. The stages that were fitted, RE+LP among them."""
+    """SVG by name. The stages that were fitted, RE+LP among them; without a loss where nothing took an epoch."""
     whole = stages[Stage.RE_LP]
     ranked = {stage.title: Ranked.of(trained.linkages, trained.identity) for stage, trained in stages.items()}
-    return {
-        "loss": loss(whole.history),
+    trained = {"loss": loss(whole.history)} if whole.history else {}
+    return trained | {
         "roc": svg.lines(
             "Predictions of held-out people: ROC",
             Axis("false positive rate", 0, 0.2),

@@ -52,7 +52,7 @@ class Release:
         artefact.describe(folder, architecture, self.about, mergings)
         for name, chart in self.charts.items():
             (folder / f"{name}.svg").write_text(chart)
-        (folder / MODEL_CARD).write_text(card(self.about, architecture, mergings))
+        (folder / MODEL_CARD).write_text(card(self.about, architecture, mergings, self.charts))
 
     def keep(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
