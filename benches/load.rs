@@ -21,6 +21,7 @@ use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
 use facetd::engine::changes::{Batch, Request, Work};
 use facetd::engine::faces::{Faces, Known, NewFace};
+use facetd::engine::index::Query;
 use facetd::engine::{Engine, Observer, Step};
 use facetd::face::{
     Arrival, CollectionName, Embedding, Face, FaceId, NodeId, Offset, Partition, Place, Position, Timestamp,
@@ -161,7 +162,8 @@ fn index_alone(faces: &[Face], config: &Config, settings: &ShardSettings, hop1: 
         let new: Vec<NodeId> = part.iter().map(|face| table.add(row(face))).collect();
         let started = Instant::now();
         index.insert(&table, &new);
-        let found: Vec<usize> = new.par_iter().map(|&node| index.search(&table, node, hop1, &|_| true).len()).collect();
+        let found: Vec<usize> =
+            new.par_iter().map(|&node| index.search(&table, Query::of(&table, node), hop1, &|_| true).len()).collect();
         seconds += started.elapsed().as_secs_f64();
         assert_eq!(found.len(), part.len());
     }

@@ -71,7 +71,7 @@ struct FacePath {
 async fn face(State(shown): State<Shown>, Path(path): Path<FacePath>) -> Response {
     let cluster = CollectionName::new(&path.collection)
         .and_then(|collection| Ok((collection, FaceId::new(&path.face_id)?)))
-        .map(|(collection, face)| shown.view.cluster_of(&collection, &face));
+        .map(|(collection, face)| Some(shown.view.collection(&collection)?.cluster_of(&face)?.cluster.clone()));
     let (status, body) = match cluster {
         Ok(Some(cluster)) => {
             let mut body = json!({ "cluster_id": cluster.id, "size": cluster.size, "version": cluster.version });

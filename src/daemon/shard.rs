@@ -366,7 +366,8 @@ fn tell_of(
 fn show(view: &View, name: &CollectionName, engine: &Engine) {
     let book = engine.clusters().book();
     let home = |node| Some(Home { face: engine.faces().id(node).clone(), home: book.seat(node)?.home });
-    view.show(name, engine.faces().live().filter_map(home), book.records());
+    let (homes, constraints) = (engine.faces().live().filter_map(home), engine.clusters().words());
+    view.show(name, homes, book.records(), constraints, book.sequence());
 }
 
 /// Gives the engine's steps the clock it has not.

@@ -82,6 +82,20 @@ pub enum ConstraintKind {
     CannotLink,
 }
 
+/// Two faces, in order of face_id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PairOfFaces {
+    pub first: FaceId,
+    pub second: FaceId,
+}
+
+impl PairOfFaces {
+    pub fn new(a: &FaceId, b: &FaceId) -> PairOfFaces {
+        let (first, second) = if a <= b { (a, b) } else { (b, a) };
+        PairOfFaces { first: first.clone(), second: second.clone() }
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {

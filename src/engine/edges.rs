@@ -6,6 +6,8 @@
 //!
 //! Cost: O(hop1²) look-ups a face where a feature reads the candidates' neighbourhoods, else O(hop1).
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 
 use super::graph::{Graph, Neighbour};
@@ -16,6 +18,9 @@ use crate::model::EdgeFeature;
 const DENSITY: usize = 10;
 /// Of the smaller circle.
 const NEAR: usize = 5;
+
+/// Stands for a face that is not there; no face's node is as high.
+const STRANGER: NodeId = NodeId(u32::MAX);
 
 /// Computes features, face after face.
 pub struct Edges {
@@ -56,11 +61,32 @@ impl Edges {
 
     /// Of `node` and each candidate of its neighbourhood, nearest first: a row of features each.
     pub fn of(&mut self, graph: &Graph, node: NodeId) -> &[f32] {
+        self.compute(node, graph.neighbourhood(node), |candidate| Cow::Borrowed(graph.neighbourhood(candidate.node)))
+    }
+
+    /// As [`Edges::of`], of a face that is not there, if it were: whoever it is nearer to than their neighbours are
+    /// would have it for one.
+    pub fn of_stranger(&mut self, graph: &Graph, neighbourhood: &[Neighbour]) -> &[f32] {
+        let hop1 = self.hop1;
+        self.compute(STRANGER, neighbourhood, |candidate| {
+            let mut around = graph.neighbourhood(candidate.node).to_vec();
+            let place = around.partition_point(|neighbour| neighbour.similarity >= candidate.similarity);
+            around.insert(place, Neighbour { node: STRANGER, ..*candidate });
+            around.truncate(hop1);
+            Cow::Owned(around)
+        })
+    }
+
+    fn compute<'a>(
+        &mut self,
+        node: NodeId,
+        neighbourhood: &[Neighbour],
+        around: impl Fn(&Neighbour) -> Cow<'a, [Neighbour]>,
+    ) -> &[f32] {
         self.values.clear();
         if self.features.is_empty() {
             return &self.values;
         }
-        let neighbourhood = graph.neighbourhood(node);
         if self.reads_candidates {
             let placed = |(place, neighbour): (usize, &Neighbour)| {
                 (neighbour.node, Placed { place, weight: weight(*neighbour) })
@@ -72,9 +98,9 @@ impl Edges {
         let (near, whole) = (length(neighbourhood, NEAR), length(neighbourhood, self.hop1));
         let density = density(neighbourhood);
         for (place, candidate) in neighbourhood.iter().enumerate() {
-            let around = graph.neighbourhood(candidate.node);
+            let around = around(candidate);
             let from = match self.reads_candidates {
-                true => self.ask_the_candidate(node, place, candidate, around),
+                true => self.ask_the_candidate(node, place, candidate, &around),
                 false => FromTheCandidate::default(),
             };
             let value = |feature: &EdgeFeature| match feature {
@@ -84,7 +110,7 @@ impl Edges {
                 EdgeFeature::WeightedShared5 => from.near / near,
                 EdgeFeature::WeightedSharedHop1 => from.whole / whole,
                 EdgeFeature::DensityQuery => candidate.similarity - density,
-                EdgeFeature::DensityCandidate => candidate.similarity - self::density(around),
+                EdgeFeature::DensityCandidate => candidate.similarity - self::density(&around),
             };
             values.extend(self.features.iter().map(value));
         }

@@ -27,6 +27,7 @@ pub mod graph;
 pub mod index;
 mod intake;
 pub mod link;
+pub mod look;
 pub mod merging;
 pub mod refresh;
 mod resume;

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::event::Cause;
 use super::faces::dot;
 use super::graph::{Affected, Neighbour};
+use super::index::Query;
 use super::link::Linkage;
 use super::snapshot::Reach;
 use super::{Engine, EngineError, Observer, Step, encode, link};
@@ -84,7 +85,7 @@ impl Engine {
             finds_itself[node.index()] = true;
         }
         let search = |&node: &NodeId| {
-            index.search(faces, node, graph.capacity(), &|met| {
+            index.search(faces, Query::of(faces, node), graph.capacity(), &|met| {
                 !finds_itself.get(met.node.index()).is_some_and(|&it| it) && graph.would_enter(faces, met, node)
             })
         };

@@ -6,24 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::changes::{Constraint, ConstraintKind, Released};
+use crate::engine::changes::{Constraint, ConstraintKind, PairOfFaces, Released};
 use crate::engine::faces::Faces;
 use crate::face::{FaceId, NodeId};
 use crate::rejection::{Reason, Rejection};
-
-/// Two faces, in order of face_id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct PairOfFaces {
-    first: FaceId,
-    second: FaceId,
-}
-
-impl PairOfFaces {
-    fn new(a: &FaceId, b: &FaceId) -> PairOfFaces {
-        let (first, second) = if a <= b { (a, b) } else { (b, a) };
-        PairOfFaces { first: first.clone(), second: second.clone() }
-    }
-}
 
 /// The constraints of a collection.
 #[derive(Debug, Default)]

@@ -193,12 +193,26 @@ impl Clusters {
         &mut self.book
     }
 
+    pub fn merging(&self) -> &Merging {
+        &self.settings.merging
+    }
+
     pub fn linkages(&self) -> &Linkages {
         &self.linkages
     }
 
     pub fn constraints(&self) -> usize {
         self.constraints.len()
+    }
+
+    /// Whom an operator tied a face to.
+    pub fn must_be_with(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        self.constraints.must_be_with(node)
+    }
+
+    /// What operators said of faces that are there, or may come back.
+    pub fn words(&self) -> impl Iterator<Item = &Constraint> {
+        self.constraints.words()
     }
 
     pub fn take_constraints(&mut self) -> constraints::ChangedWords {

@@ -1,7 +1,7 @@
 //! The exact index: compares a face with every other. O(n d) a search.
 
 use super::members::Members;
-use super::{Faces, Index, Neighbour};
+use super::{Faces, Index, Neighbour, Query};
 use crate::face::NodeId;
 
 /// Brute force over the table of faces.
@@ -26,7 +26,7 @@ impl Index for Exact {
     fn search(
         &self,
         faces: &Faces,
-        query: NodeId,
+        query: Query<'_>,
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour> {

@@ -17,7 +17,7 @@
 
 use super::hnsw::{Hnsw, HnswParameters};
 use super::members::Members;
-use super::{Faces, Index, Neighbour};
+use super::{Faces, Index, Neighbour, Query};
 use crate::face::NodeId;
 
 /// One in so many nodes is brought in before those between. Prime, so as not to fall in with a rhythm.
@@ -145,7 +145,7 @@ impl Index for Growing {
     fn search(
         &self,
         faces: &Faces,
-        query: NodeId,
+        query: Query<'_>,
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour> {

@@ -30,7 +30,7 @@ use hnsw_rs::prelude::{Distance, Hnsw as Graph};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use super::{Faces, Neighbour, answer};
+use super::{Faces, Neighbour, Query, answer};
 use crate::engine::faces::dot;
 use crate::face::NodeId;
 
@@ -161,25 +161,25 @@ impl Hnsw {
     pub fn search(
         &self,
         faces: &Faces,
-        query: NodeId,
+        query: Query<'_>,
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour> {
-        let met = self.meet(faces, query, nearest).into_iter();
-        let met = met.map(|node| Neighbour { node, similarity: faces.similarity(query, node) });
+        let met = self.meet(query, nearest).into_iter();
+        let met = met.map(|node| Neighbour { node, similarity: query.similarity(faces, node) });
         answer(faces, met.collect(), nearest, also)
     }
 
     /// The faces met: at least `nearest`, if the graph leads to as many.
-    fn meet(&self, faces: &Faces, query: NodeId, nearest: usize) -> Vec<NodeId> {
+    fn meet(&self, query: Query<'_>, nearest: usize) -> Vec<NodeId> {
         // One more than asked for: the query finds itself.
         let wanted = self.ef_search.max(nearest + 1);
         let live = self.points() - self.dead;
         let mut width = (wanted * self.points()).div_ceil(live.max(1));
         loop {
-            let found = self.graph.search(faces.embedding(query), width, width);
+            let found = self.graph.search(query.embedding, width, width);
             let owners = found.iter().flat_map(|point| &self.owners[point.d_id]).copied();
-            let met: Vec<NodeId> = owners.filter(|&node| node != query).collect();
+            let met: Vec<NodeId> = owners.filter(|&node| query.face != Some(node)).collect();
             // The dead may lie thicker here than elsewhere: a whole person may have gone.
             if met.len() >= nearest || found.len() < width {
                 return met;
@@ -207,7 +207,7 @@ mod tests {
         let mut hnsw = Hnsw::new(parameters, 10);
         threads.install(|| nodes.chunks(2000).for_each(|part| hnsw.insert(&faces, part)));
         assert_eq!((hnsw.graph.get_nb_point(), hnsw.points(), hnsw.dead()), (6000, 6000, 0));
-        assert_eq!(hnsw.search(&faces, NodeId(5), 4, &|_| false).len(), 4);
+        assert_eq!(hnsw.search(&faces, Query::of(&faces, NodeId(5)), 4, &|_| false).len(), 4);
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         let mut hnsw = Hnsw::new(HnswParameters { connections: 8, ef_construction: 32, ef_search: 32, few: 0 }, 200);
         hnsw.insert(&faces, &nodes);
         assert!(CosineDistance.eval(faces.embedding(NodeId(0)), faces.embedding(NodeId(1))) >= 0.0);
-        assert!(!hnsw.search(&faces, NodeId(3), 5, &|_| false).is_empty());
+        assert!(!hnsw.search(&faces, Query::of(&faces, NodeId(3)), 5, &|_| false).is_empty());
     }
 
     #[test]
@@ -225,7 +225,8 @@ mod tests {
         let mut hnsw = Hnsw::new(HnswParameters { connections: 8, ef_construction: 32, ef_search: 8, few: 0 }, 500);
         hnsw.insert(&faces, &nodes);
         (100..400).filter(|&node| node != 250).for_each(|node| hnsw.remove(NodeId(node)));
-        let mut met: Vec<u32> = hnsw.search(&faces, NodeId(250), 6, &|_| false).iter().map(|met| met.node.0).collect();
+        let mut met: Vec<u32> =
+            hnsw.search(&faces, Query::of(&faces, NodeId(250)), 6, &|_| false).iter().map(|met| met.node.0).collect();
         met.sort_unstable();
         assert_eq!(met.len(), 6);
         // Six of the living, from the edges of the gap: which, depends on how the graph grew.

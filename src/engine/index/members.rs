@@ -3,7 +3,7 @@
 //! A set of nodes that inserts and removes in O(1) and walks its members without stepping over
 //! holes: a list, and each node's place in it. A search compares with each member, O(n d).
 
-use super::{Faces, Neighbour, answer};
+use super::{Faces, Neighbour, Query, answer};
 use crate::face::NodeId;
 
 #[derive(Debug, Default)]
@@ -55,13 +55,13 @@ impl Members {
     pub fn search(
         &self,
         faces: &Faces,
-        query: NodeId,
+        query: Query<'_>,
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour> {
-        let others = self.nodes.iter().filter(|&&node| node != query);
+        let others = self.nodes.iter().filter(|&&node| query.face != Some(node));
         let mut met: Vec<Neighbour> = Vec::with_capacity(self.nodes.len());
-        met.extend(others.map(|&node| Neighbour { node, similarity: faces.similarity(query, node) }));
+        met.extend(others.map(|&node| Neighbour { node, similarity: query.similarity(faces, node) }));
         answer(faces, met, nearest, also)
     }
 }

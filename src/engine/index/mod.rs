@@ -15,7 +15,7 @@ pub use exact::Exact;
 pub use growing::Growing;
 pub use hnsw::HnswParameters;
 
-use super::faces::Faces;
+use super::faces::{Faces, dot};
 use super::graph::{Neighbour, nearest_first};
 use crate::face::NodeId;
 
@@ -59,6 +59,24 @@ fn answer(
     met
 }
 
+/// Whose nearest faces are sought.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    pub embedding: &'a [f32],
+    /// Whose it is, to be left out; none: nobody's who is there.
+    pub face: Option<NodeId>,
+}
+
+impl<'a> Query<'a> {
+    pub fn of(faces: &'a Faces, node: NodeId) -> Query<'a> {
+        Query { embedding: faces.embedding(node), face: Some(node) }
+    }
+
+    fn similarity(&self, faces: &Faces, other: NodeId) -> f32 {
+        dot(self.embedding, faces.embedding(other))
+    }
+}
+
 /// Finds the nearest faces of a face.
 pub trait Index: Send + Sync {
     /// Takes in faces that `faces` holds and the index does not. A node may come again after it was
@@ -79,7 +97,7 @@ pub trait Index: Send + Sync {
     fn search(
         &self,
         faces: &Faces,
-        query: NodeId,
+        query: Query<'_>,
         nearest: usize,
         also: &(dyn Fn(Neighbour) -> bool + Sync),
     ) -> Vec<Neighbour>;

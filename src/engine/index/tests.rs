@@ -42,7 +42,7 @@ pub fn line_up(count: usize) -> (Faces, Vec<NodeId>) {
 }
 
 fn met(index: &dyn Index, faces: &Faces, query: NodeId, nearest: usize) -> BTreeSet<NodeId> {
-    index.search(faces, query, nearest, &|_| false).iter().map(|neighbour| neighbour.node).collect()
+    index.search(faces, Query::of(faces, query), nearest, &|_| false).iter().map(|neighbour| neighbour.node).collect()
 }
 
 /// The share of the `nearest` true neighbours of each live face that a search meets.
@@ -92,7 +92,7 @@ fn what_else_it_meets_is_answered_when_asked_for() {
     for few in [10, 100] {
         let mut index = Growing::new(HnswParameters { few, ..PARAMETERS });
         index.insert(&faces, &nodes);
-        let found = index.search(&faces, NodeId(20), 4, &|met| met.node.0 % 10 == 0);
+        let found = index.search(&faces, Query::of(&faces, NodeId(20)), 4, &|met| met.node.0 % 10 == 0);
         let found: BTreeSet<u32> = found.iter().map(|met| met.node.0).collect();
         assert_eq!(found, BTreeSet::from([0, 10, 18, 19, 21, 22, 30, 40]));
     }

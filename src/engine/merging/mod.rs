@@ -52,6 +52,11 @@ impl Weight {
     pub const ZERO: Weight = Weight(0);
     pub const ONE: Weight = Weight(1 << 32);
 
+    /// As a number of 0 to 1, for whoever looks at one linkage.
+    pub fn probability(self) -> f64 {
+        self.0 as f64 / Weight::ONE.0 as f64
+    }
+
     /// The nearest to a threshold of model.toml, which is 0 to 1.
     pub fn of(threshold: f32) -> Weight {
         Weight((f64::from(threshold) * Weight::ONE.0 as f64).round() as u64)
@@ -87,6 +92,16 @@ impl Merging {
             Rule::Single => 2 * direction(outward.max(inward)),
             Rule::Evidence { .. } => direction(outward) + direction(inward),
         })
+    }
+
+    /// What speaks for one face to join a cluster, of its linkages to faces there: what has to be above τ.
+    pub fn evidence_of_one(&self, linkages: &[f32]) -> f32 {
+        match self.rule {
+            Rule::Single => linkages.iter().copied().fold(0.0, f32::max),
+            Rule::Evidence { per_face, cap } => {
+                linkages.iter().sum::<f32>() / linkages.len().max(per_face.min(cap) as usize).max(1) as f32
+            }
+        }
     }
 }
 

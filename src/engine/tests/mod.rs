@@ -3,6 +3,7 @@
 mod converges;
 mod endures;
 mod events;
+mod looks;
 mod restores;
 
 use std::collections::{BTreeMap, BTreeSet};
