@@ -23,6 +23,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)
         .with_context(|| format!("the configuration {} is not right", arguments.config.display()))?;
     super::start_logging(&config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), "starting");
     let incarnation = if arguments.new_incarnation { Incarnation::NewIfNeeded } else { Incarnation::Same };
     let edges = super::edges()?;
     let outcome = edges.block_on(serve(config, incarnation));

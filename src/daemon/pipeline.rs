@@ -12,6 +12,7 @@ use super::clock::now;
 use super::control::CutAsked;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
+use crate::face::Timestamp;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Receiver};
@@ -86,8 +87,15 @@ impl Pipeline {
             busy = true;
             self.metrics.batch_faces.observe(batch.len() as f64);
             let timer = self.metrics.batch_seconds.start_timer();
+            let timestamps: Vec<Timestamp> = batch.iter().filter_map(|intake| intake.record.timestamp).collect();
             self.shard.apply(batch, now())?;
             timer.observe_duration();
+            let committed = now();
+            for timestamp in timestamps {
+                // Whose clock is ahead of this one's has waited for nothing.
+                let milliseconds = (committed.0 - timestamp.0).max(0);
+                self.metrics.latency_seconds.observe(milliseconds as f64 / 1000.0);
+            }
             self.lag.positions(self.shard.positions());
             // Full means that the publisher has a word waiting already.
             let _ = self.committed.try_send(());
