@@ -269,13 +269,13 @@ impl Metrics {
             model_neighbour_similarity: new.levels(
                 "facetd_model_neighbour_similarity",
                 "Cosine quantiles of the neighbours of the faces the model was trained on",
-                &["quantile"],
+                &["q"],
             ),
             neighbour_similarity: new.levels(
                 "facetd_neighbour_similarity",
                 "Cosine quantiles of the neighbours of a collection's faces, from 1000 faces on. Far from the model's, it is not for \
                  these faces; with fewer faces than it was trained on they are lower",
-                &["collection", "quantile"],
+                &["collection", "q"],
             ),
             neighbour_similarity_difference: new.levels(
                 "facetd_neighbour_similarity_difference",
