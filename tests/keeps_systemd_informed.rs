@@ -1,5 +1,5 @@
 //! Promise: systemd hears when the daemon loads, is ready, reloads and stops; its watchdog hears of an engine that gets on, also
-//! of one that idles, and not of one that is stuck.
+//! of one that idles, and not of one that is stuck. What it hands over as a credential is read.
 
 mod common;
 
@@ -52,6 +52,21 @@ fn it_does_not_hear_of_an_engine_that_is_stuck() {
     common::wait_for("the pings to stop", LIMIT, || systemd.next(WATCHDOG).is_none().then_some(()));
     assert!(daemon.get("/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")), "the rest is alive");
     daemon.kill();
+}
+
+#[test]
+fn a_credential_it_loads_is_the_key_it_is_named_like() {
+    let broker = MockBroker::start();
+    let (installation, systemd) = (installation(&broker), Systemd::new());
+    let credentials = tempfile::tempdir().unwrap();
+    std::fs::write(credentials.path().join("FACETD_HTTP__LISTEN"), "127.0.0.1:0\n").unwrap();
+    std::fs::write(credentials.path().join("a-certificate"), [0xff, 0xfe]).unwrap();
+    let daemon = installation.spawn(|command| {
+        systemd.starts(command);
+        command.env("CREDENTIALS_DIRECTORY", credentials.path());
+    });
+    systemd.hears(&["READY=1", "STATUS=takes faces from topic faces, listens on 127.0.0.1:0"]);
+    assert!(daemon.terminate().success());
 }
 
 fn installation(broker: &MockBroker) -> Installation {
