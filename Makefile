@@ -15,13 +15,14 @@ KILLS ?= 500
 # How long `make fuzz` takes over each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help demo test torture fuzz build runtime load-test soak real-model compare sweep shipped-models demo-model fixtures clean
+.PHONY: help demo test torture fuzz build deb runtime load-test soak real-model compare sweep shipped-models demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
 	@echo "make test         every test; with FACETD_DATA on real faces too"
 	@echo "make torture      kill -9 at random and at every failpoint, $(KILLS) times, with a real Kafka (an hour)"
 	@echo "make fuzz         libFuzzer on whatever takes foreign bytes, $(SECONDS_EACH) seconds each (needs a nightly Rust)"
+	@echo "make deb          a Debian package of facetd as a service, in target/debian"
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
@@ -55,6 +56,16 @@ fuzz:
 		echo "== $$target"; \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -max_len=65600 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1; \
 	done
+
+# As a service: program, unit, models, ONNX Runtime, man pages, completions.
+deb: build
+	cargo deb --version >/dev/null 2>&1 || cargo install cargo-deb --locked --version 3.8.0
+	mkdir -p target/completions
+	target/release/facetd man --out target/man
+	target/release/facetd completions bash >target/completions/facetd.bash
+	target/release/facetd completions zsh >target/completions/_facetd
+	target/release/facetd completions fish >target/completions/facetd.fish
+	cargo deb --locked --no-build --strip --output target/debian/
 
 load-test: runtime
 	cargo bench --locked --bench load

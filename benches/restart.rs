@@ -346,8 +346,13 @@ fn processor() -> f64 {
 fn face(row: usize, embedding: Embedding) -> Intake {
     let place = Place { partition: Partition(0), offset: Offset(row as i64) };
     let id = FaceId::new(&format!("cam4/{row}")).unwrap();
-    let record =
-        Record { place, key: Some(id.as_str().as_bytes().to_vec()), payload_bytes: 0, payload_sha256: [0; 32] };
+    let record = Record {
+        place,
+        key: Some(id.as_str().as_bytes().to_vec()),
+        payload_bytes: 0,
+        payload_sha256: [0; 32],
+        timestamp: None,
+    };
     let face = Face { id, embedding, frame_id: None, quality: None, captured_at: None, place };
     Intake { record, content: Content::Face { collection: CollectionName::new("default").unwrap(), face } }
 }

@@ -41,6 +41,18 @@ pub struct Config {
     pub limits: Limits,
     pub http: Http,
     pub log: Log,
+    #[serde(skip)]
+    keys: Keys,
+}
+
+/// Every key's value as it was read, to tell what another configuration changes. No log shows it: some are secrets.
+#[derive(Clone, Default)]
+struct Keys(Table);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(keys)")
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -154,7 +166,7 @@ pub struct Collections {
     pub overrides: BTreeMap<CollectionName, Override>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Largest input message in bytes, 64 up to 100000000. A larger one goes to the dead letters.
@@ -303,6 +315,7 @@ impl Config {
         // A variable that is not UTF-8 is not ours.
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = environment.chain(credentials());
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
         Config::parse(&text, environment)
@@ -329,9 +342,24 @@ impl Config {
             }
         }
         // What was refused keeps its default here, so that the checks see all that was accepted.
-        let config: Config = merged.try_into().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
+        let config: Config = merged.clone().try_into().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
         errors.extend(config.check());
-        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() { Ok(Config { keys: Keys(merged), ..config }) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// The keys that `other` gives another value.
+    pub fn changed(&self, other: &Config) -> Vec<String> {
+        let mine: BTreeMap<String, Value> = leaves(&self.keys.0).into_iter().collect();
+        let theirs = leaves(&other.keys.0).into_iter();
+        theirs.filter(|(key, value)| mine.get(key) != Some(value)).map(|(key, _)| key).collect()
+    }
+
+    /// Notes that `key` has the value of `other` from now on.
+    pub fn take_over(&mut self, key: &str, other: &Config) {
+        let value = leaves(&other.keys.0).into_iter().find(|(name, _)| name == key);
+        if let Some((_, value)) = value {
+            set(&mut self.keys.0, key, value);
+        }
     }
 
     /// Ranges, and keys that must agree.
@@ -408,6 +436,18 @@ impl Config {
         }
         errors
     }
+}
+
+/// What systemd was told to load (`LoadCredential=`): files named as variables are, with the value alone.
+fn credentials() -> impl Iterator<Item = (String, String)> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").and_then(|folder| std::fs::read_dir(folder).ok());
+    let files = folder.into_iter().flatten().filter_map(Result::ok);
+    files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        // What is not text is no key's value: others may be there that the configuration names as files.
+        let value = std::fs::read_to_string(file.path()).ok()?;
+        Some((name, value.trim_end_matches('\n').to_string()))
+    })
 }
 
 /// Sets what the environment overrides; answers what it could not place.

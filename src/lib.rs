@@ -14,7 +14,8 @@
 //! | [`kafka`] | what every client of Kafka has in common |
 //! | [`view`] | the read side: who is where, while the engine runs |
 //! | [`http`] | metrics, health and lookups |
-//! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reclustering |
+//! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reloading; reclustering |
+//! | [`notify`] | what systemd is told |
 //!
 //! [`config`] and [`metrics`] declare every key and every metric in one place; [`failpoint`] is where
 //! tests have the program die.
@@ -39,6 +40,7 @@ pub mod http;
 pub mod kafka;
 pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod publish;
 pub mod reader;
 pub mod redrive;

@@ -7,7 +7,7 @@ mod commands;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Keeps a growing collection of faces clustered by identity while they arrive.
 #[derive(Parser)]
@@ -53,6 +53,10 @@ enum Command {
     Compact(commands::compact::Arguments),
     /// Cluster the faces of a stopped daemon anew with another model or threshold
     Recluster(commands::recluster::Arguments),
+    /// Print the completions of a shell
+    Completions(commands::completions::Arguments),
+    /// Write the man pages
+    Man(commands::man::Arguments),
     /// Copy the state, of a running daemon too
     Backup(commands::backup::Backup),
     /// Put a backup in the place of an empty state
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         Command::Recluster(arguments) => commands::recluster::run(&arguments),
         Command::Backup(arguments) => commands::backup::backup(&arguments),
         Command::Restore(arguments) => commands::backup::restore(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments, &mut CommandLine::command()),
+        Command::Man(arguments) => commands::man::run(&arguments, CommandLine::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,8 +3,11 @@
 //! No label takes its values from the input: names of collections would make as many series as
 //! there are collections. What is of a collection is summed over all, and an age is the highest. The one exception
 //! is how near the neighbours of a collection's faces are: of all together it would say nothing.
+//!
+//! Beside them stand Prometheus's own `process_*`: memory, descriptors, processor time, when it started.
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -51,6 +54,8 @@ pub struct Metrics {
     pub batch_faces: Histogram,
     pub commit_seconds: Histogram,
     pub store_bytes: IntGauge,
+    pub store_free_bytes: IntGauge,
+    pub store_capacity_bytes: IntGauge,
     pub store_dead_vectors_ratio: Gauge,
     pub store_compactions: IntCounter,
     pub store_suppressed_ids: IntGauge,
@@ -62,14 +67,17 @@ pub struct Metrics {
     pub snapshot_restored_faces: IntGauge,
     pub snapshot_rebuilt_faces: IntGauge,
     pub published: IntCounterVec,
+    pub publish_chunk_seconds: Histogram,
     pub publish_failures: IntCounter,
     pub outbox_entries: IntGauge,
     pub device: IntGaugeVec,
     pub stage: IntGaugeVec,
     pub model_neighbour_similarity: GaugeVec,
     pub neighbour_similarity: GaugeVec,
+    pub neighbour_similarity_difference: GaugeVec,
     pub full: IntGaugeVec,
     pub resident_bytes: IntGauge,
+    pub latency_seconds: Histogram,
     pub ready: IntGauge,
 }
 
@@ -85,6 +93,9 @@ impl Erased {
 impl Metrics {
     pub fn new() -> Metrics {
         let new = Declare { registry: Registry::new() };
+        new.registry.register(Box::new(ProcessCollector::for_self())).expect(DECLARED);
+        let build = new.gauges("facetd_build_info", "1 for the version that runs", "version");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let linked = new.counters(
             "facetd_engine_linked_faces_total",
             "Faces run through the linkage predictor: arrivals, and stale faces that were refreshed. The rate of why=\"refresh\" \
@@ -192,6 +203,14 @@ impl Metrics {
             batch_faces: new.histogram("facetd_engine_batch_faces", "Faces of a batch", 1.0, 13),
             commit_seconds: new.histogram("facetd_store_commit_seconds", "Time of a commit", 0.0005, 14),
             store_bytes: new.gauge("facetd_store_bytes", "Size of the state directory on disk"),
+            store_free_bytes: new.gauge(
+                "facetd_store_free_bytes",
+                "Room that the filesystem of the state directory has left; without any, commits fail and the daemon ends",
+            ),
+            store_capacity_bytes: new.gauge(
+                "facetd_store_capacity_bytes",
+                "Size of the filesystem of the state directory",
+            ),
             store_dead_vectors_ratio: new.level(
                 "facetd_store_dead_vectors_ratio",
                 "Part of the vector files that is of faces erased or replaced, 0 to 1, highest of all collections; compaction \
@@ -230,6 +249,12 @@ impl Metrics {
             snapshot_restored_faces: snapshot_faces.with_label_values(&["snapshot"]),
             snapshot_rebuilt_faces: snapshot_faces.with_label_values(&["rebuilt"]),
             published: new.counters("facetd_publish_records_total", "Records Kafka has acknowledged, by topic", "topic"),
+            publish_chunk_seconds: new.histogram(
+                "facetd_publish_chunk_seconds",
+                "Time to have a chunk of entries in Kafka, with kafka.delivery = \"exactly_once\" that of a transaction",
+                0.001,
+                17,
+            ),
             publish_failures: new.counter(
                 "facetd_publish_failures_total",
                 "Records Kafka did not take; they stay in the outbox and are tried again",
@@ -244,13 +269,20 @@ impl Metrics {
             model_neighbour_similarity: new.levels(
                 "facetd_model_neighbour_similarity",
                 "Cosine quantiles of the neighbours of the faces the model was trained on",
-                &["quantile"],
+                &["q"],
             ),
             neighbour_similarity: new.levels(
                 "facetd_neighbour_similarity",
                 "Cosine quantiles of the neighbours of a collection's faces, from 1000 faces on. Far from the model's, it is not for \
                  these faces; with fewer faces than it was trained on they are lower",
-                &["collection", "quantile"],
+                &["collection", "q"],
+            ),
+            neighbour_similarity_difference: new.levels(
+                "facetd_neighbour_similarity_difference",
+                "How much nearer the neighbours of a collection's faces are than the model's, of the quantile that is farthest \
+                 off; below 0, farther, as far as there being fewer faces does not account for it. Beyond 0.12 either way the \
+                 model is not for these faces",
+                &["collection"],
             ),
             full: new.gauges(
                 "facetd_daemon_full",
@@ -258,6 +290,12 @@ impl Metrics {
                 "limit",
             ),
             resident_bytes: new.gauge("facetd_daemon_resident_bytes", "Memory of the process, looked at while limits.memory_bytes is set"),
+            latency_seconds: new.histogram(
+                "facetd_daemon_latency_seconds",
+                "Time from the timestamp a record has in Kafka to the commit that has it applied or rejected",
+                0.01,
+                20,
+            ),
             ready: new.gauge("facetd_daemon_ready", "1 once the state is loaded and input is taken"),
             registry: new.registry,
         };

@@ -66,14 +66,14 @@ fn the_daemon_shows_it_and_says_it_once() {
     let installation = installation(&broker);
     let folder = tempfile::tempdir().unwrap();
     let daemon = installation.start();
-    assert_eq!(daemon.metric("facetd_model_neighbour_similarity{quantile=\"0.5\"}"), 0.3435);
+    assert_eq!(daemon.metric("facetd_model_neighbour_similarity{q=\"0.5\"}"), 0.3435);
 
     let features = written(folder.path(), "unlike.npy", &unlike());
     let (brokers, topic) = (&broker.topics.brokers, broker.topics.input());
     output_of(facetd().args(["replay", "--brokers", brokers, "--topic", &topic, "--features"]).arg(&features));
     daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
     // Looked at once a second.
-    daemon.wait_metric("facetd_neighbour_similarity{collection=\"default\",quantile=\"0.5\"}", 0.6, LIMIT);
+    daemon.wait_metric("facetd_neighbour_similarity{collection=\"default\",q=\"0.5\"}", 0.6, LIMIT);
     daemon.wait_settled(LIMIT);
     assert!(daemon.terminate().success());
     let log = installation.log();

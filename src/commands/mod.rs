@@ -5,12 +5,14 @@ pub mod backup;
 pub mod check;
 pub mod cluster;
 pub mod compact;
+pub mod completions;
 pub mod constrain;
 pub mod demo;
 pub mod describe;
 pub mod erase;
 pub mod evaluate;
 pub mod inspect;
+pub mod man;
 pub mod recluster;
 pub mod redrive;
 pub mod replay;
@@ -24,18 +26,44 @@ use std::io::IsTerminal;
 
 use facetd::config::{Log, LogFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// The log that was started.
+struct Logging {
+    set_filter: Box<dyn Fn(EnvFilter) + Send>,
+}
+
+impl Logging {
+    fn set_level(&self, log: &Log) {
+        (self.set_filter)(filter(log));
+    }
+}
 
 /// Logs go to standard error; what a command answers goes to standard output.
-fn start_logging(log: &Log) {
-    // hnsw_rs tells of every graph it makes; a filter of the user's own for it still wins.
-    let filter = log.filter("hnsw_rs=warn,").expect("the configuration was checked");
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+fn start_logging(log: &Log) -> Logging {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(std::io::stderr);
     // A reader of the log that goes away must not take the daemon along.
     let builder = builder.log_internal_errors(false);
     match log.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            // It fails only once there is no log any more.
+            Logging { set_filter: Box::new(move |filter| drop(handle.reload(filter))) }
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Logging { set_filter: Box::new(move |filter| drop(handle.reload(filter))) }
+        }
     }
+}
+
+fn filter(log: &Log) -> EnvFilter {
+    // hnsw_rs tells of every graph it makes; a filter of the user's own for it still wins.
+    log.filter("hnsw_rs=warn,").expect("the configuration was checked")
 }
 
 /// The async edges of a command.

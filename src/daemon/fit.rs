@@ -43,6 +43,8 @@ impl FitWatch {
     pub fn look(&mut self, engines: &BTreeMap<CollectionName, Engine>) {
         let enough = |name: &CollectionName| engines.get(name).is_some_and(|engine| engine.len() >= ENOUGH);
         for emptied in self.shown.extract_if(.., |name| !enough(name)) {
+            // Nor need this one be there: not every collection is compared.
+            let _ = self.metrics.neighbour_similarity_difference.remove_label_values(&[emptied.as_str()]);
             for quantile in Quantiles::NAMES {
                 // It was shown, so it is there.
                 let _ = self.metrics.neighbour_similarity.remove_label_values(&[emptied.as_str(), quantile]);
@@ -62,15 +64,11 @@ impl FitWatch {
             self.metrics.neighbour_similarity.with_label_values(&[name.as_str(), quantile]).set(cosine);
         }
         self.shown.insert(name.clone());
-        if self.told.contains(name) {
-            return;
-        }
         let fit = self.trained_at.and_then(|trained_at| trained_at.compare(engine.len(), &neighbourhoods));
-        if let Some(fit) = fit
-            && !fit.is_good()
-        {
-            self.told.insert(name.clone());
-            let Difference { quantile, by } = fit.furthest();
+        let Some(fit) = fit else { return };
+        let Difference { quantile, by } = fit.furthest();
+        self.metrics.neighbour_similarity_difference.with_label_values(&[name.as_str()]).set(f64::from(by));
+        if !fit.is_good() && self.told.insert(name.clone()) {
             tracing::warn!(
                 collection = %name, faces = engine.len(), quantile, by, bound = BOUND,
                 "neighbours are nearer (by above 0) or farther than those the model was trained at: is it for these faces? \

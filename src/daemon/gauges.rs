@@ -11,7 +11,7 @@ use crate::engine::event::Change;
 use crate::face::{CollectionName, Timestamp};
 use crate::metrics::Metrics;
 use crate::model::fit::TrainedAt;
-use crate::store::{CollectionCommit, Commit, Store};
+use crate::store::{CollectionCommit, Commit, FilesystemRoom, Store};
 
 /// How often the sums are made while batches come.
 const NOW_AND_THEN: Duration = Duration::from_secs(1);
@@ -91,6 +91,10 @@ impl Gauges {
         // A folder that cannot be read is told of by the next commit.
         if let Ok(bytes) = store.size_on_disk() {
             metrics.store_bytes.set(bytes as i64);
+        }
+        if let Ok(FilesystemRoom { free, of }) = store.room() {
+            metrics.store_free_bytes.set(free as i64);
+            metrics.store_capacity_bytes.set(of as i64);
         }
     }
 }

@@ -13,6 +13,7 @@ mod gauges;
 pub mod incarnation;
 pub mod pipeline;
 pub mod recluster;
+pub mod reload;
 mod room;
 pub mod settings;
 pub mod shard;
@@ -26,6 +27,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
 use crate::codec::Decoder;
@@ -34,6 +36,7 @@ use crate::http::{self, ListenError, Shown};
 use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
+use crate::notify::Progress;
 use crate::publish::{PublishError, Publisher};
 use crate::shutdown::Shutdown;
 use crate::source::kafka::{Source, SourceError};
@@ -41,7 +44,8 @@ use crate::source::topics::check_topics;
 use crate::source::{self, Lag};
 use crate::view::View;
 use control::Control;
-use pipeline::{Batching, Pipeline};
+use pipeline::Pipeline;
+use reload::Tuning;
 use room::Room;
 use shard::{Shard, ShardError, ShardSettings};
 
@@ -86,6 +90,8 @@ pub struct Daemon {
     control: Option<Task<()>>,
     address: SocketAddr,
     metrics: Arc<Metrics>,
+    progress: Progress,
+    tuning: watch::Sender<Tuning>,
 }
 
 struct Worker {
@@ -121,7 +127,9 @@ impl Daemon {
         let shown = Shown { metrics: metrics.clone(), view: view.clone() };
         let listener = tokio::spawn(http::serve(listener, shown, shutdown.clone()));
 
-        let mut daemon = Daemon { shutdown, threads: Vec::new(), listener, control: None, address, metrics };
+        let (progress, tuning) = (Progress::default(), watch::Sender::new(Tuning::new(&config)));
+        let threads = Vec::new();
+        let mut daemon = Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
@@ -163,9 +171,8 @@ impl Daemon {
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
         let (cutting, cuts) = control::wire();
         let (committed, word) = mpsc::sync_channel(1);
-        let batching = Batching { faces: config.engine.batch_faces, wait: config.engine.batch_wait };
-        let room = Room::new(&config.limits);
-        let mut pipeline = Pipeline { shard, batching, room, queue, committed, lag, cuts, metrics: metrics.clone() };
+        let (tuning, progress, room) = (self.tuning.subscribe(), self.progress.clone(), Room::default());
+        let mut pipeline = Pipeline { shard, tuning, room, queue, committed, lag, cuts, progress, metrics };
         // Not a reason not to run: a backup can be had of a stopped daemon too.
         match Control::listen(&config.state.dir) {
             Ok(control) => self.control = Some(tokio::spawn(control.serve(cutting, self.shutdown.clone()))),
@@ -178,7 +185,7 @@ impl Daemon {
         self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
         self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
         self.spawn("source", move |shutdown| Ok(source.run(&sender, shutdown)?))?;
-        metrics.ready.set(1);
+        self.metrics.ready.set(1);
         tracing::info!(listen = %self.address, topic = %config.kafka.input_topic, "ready");
         Ok(())
     }
@@ -201,6 +208,16 @@ impl Daemon {
     /// The signal that stops this daemon.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
+    }
+
+    /// Where its engine looks up what may change while it runs: [`reload`].
+    pub fn tuning(&self) -> watch::Sender<Tuning> {
+        self.tuning.clone()
+    }
+
+    /// How the engine gets on.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Where it listens.

@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::clock::now;
 use super::control::CutAsked;
+use super::reload::Tuning;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
+use crate::face::Timestamp;
 use crate::metrics::Metrics;
+use crate::notify::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Receiver};
 
@@ -37,7 +42,7 @@ pub struct Batching {
 /// Everything the engine's thread works with.
 pub struct Pipeline {
     pub shard: Shard,
-    pub batching: Batching,
+    pub tuning: watch::Receiver<Tuning>,
     pub room: Room,
     pub queue: Receiver,
     /// A word after each commit.
@@ -45,6 +50,8 @@ pub struct Pipeline {
     pub lag: Arc<Lag>,
     /// Cuts that backups ask for.
     pub cuts: std::sync::mpsc::Receiver<CutAsked>,
+    /// Made with each turn, also one without anything to do.
+    pub progress: Progress,
     pub metrics: Arc<Metrics>,
 }
 
@@ -63,6 +70,7 @@ impl Pipeline {
         // Something may be left to do from before.
         let mut busy = true;
         while !shutdown.is_requested() {
+            self.progress.made();
             while let Ok(CutAsked { to, answer }) = self.cuts.try_recv() {
                 // Nobody may be waiting for it any more.
                 let _ = answer.send(self.shard.store().cut(&to));
@@ -72,9 +80,12 @@ impl Pipeline {
                 std::thread::sleep(IDLE);
                 continue;
             }
-            let room = self.room.left(self.shard.faces(), &self.metrics);
+            let Tuning { batching, refresh_per_face, limits } = *self.tuning.borrow();
+            self.shard.refresh_per_face(refresh_per_face);
+            let room = self.room.left(self.shard.faces(), &limits, &self.metrics);
+            let batching = Batching { faces: room.min(batching.faces), ..batching };
             let patience = if busy { QUIET } else { IDLE };
-            let batch = match self.gather(room.min(self.batching.faces), patience, shutdown) {
+            let batch = match self.gather(batching, patience, shutdown) {
                 Gathered::Batch(batch) => batch,
                 Gathered::Nothing => {
                     busy = self.shard.idle(now())?;
@@ -86,8 +97,15 @@ impl Pipeline {
             busy = true;
             self.metrics.batch_faces.observe(batch.len() as f64);
             let timer = self.metrics.batch_seconds.start_timer();
+            let timestamps: Vec<Timestamp> = batch.iter().filter_map(|intake| intake.record.timestamp).collect();
             self.shard.apply(batch, now())?;
             timer.observe_duration();
+            let committed = now();
+            for timestamp in timestamps {
+                // Whose clock is ahead of this one's has waited for nothing.
+                let milliseconds = (committed.0 - timestamp.0).max(0);
+                self.metrics.latency_seconds.observe(milliseconds as f64 / 1000.0);
+            }
             self.lag.positions(self.shard.positions());
             // Full means that the publisher has a word waiting already.
             let _ = self.committed.try_send(());
@@ -95,8 +113,8 @@ impl Pipeline {
         Ok(())
     }
 
-    fn gather(&self, most: usize, patience: Duration, shutdown: &Shutdown) -> Gathered {
-        if most == 0 {
+    fn gather(&self, batching: Batching, patience: Duration, shutdown: &Shutdown) -> Gathered {
+        if batching.faces == 0 {
             std::thread::sleep(patience);
             return Gathered::Nothing;
         }
@@ -105,9 +123,9 @@ impl Pipeline {
             Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
             Err(RecvTimeoutError::Disconnected) => return Gathered::End,
         };
-        let closes = Instant::now() + self.batching.wait;
+        let closes = Instant::now() + batching.wait;
         let mut batch = vec![first];
-        while batch.len() < most && !shutdown.is_requested() {
+        while batch.len() < batching.faces && !shutdown.is_requested() {
             let left = closes.saturating_duration_since(Instant::now());
             match self.queue.receive(left.min(IDLE)) {
                 Ok(intake) => batch.push(intake),

@@ -14,9 +14,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(60);
 
 /// Watches the limits.
+#[derive(Default)]
 pub struct Room {
-    most_faces: usize,
-    most_bytes: u64,
     /// Resident memory when it was last looked at.
     bytes: u64,
     looked: Option<Instant>,
@@ -24,18 +23,13 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(limits: &Limits) -> Room {
-        let Limits { faces, memory_bytes, .. } = *limits;
-        Room { most_faces: faces, most_bytes: memory_bytes, bytes: 0, looked: None, told: None }
-    }
-
     /// How many records may be taken beside `faces` that are there.
-    pub fn left(&mut self, faces: usize, metrics: &Metrics) -> usize {
-        let left = match self.most_faces {
+    pub fn left(&mut self, faces: usize, limits: &Limits, metrics: &Metrics) -> usize {
+        let left = match limits.faces {
             0 => usize::MAX,
             most => most.saturating_sub(faces),
         };
-        let memory_is_left = self.most_bytes == 0 || self.memory(metrics) < self.most_bytes;
+        let memory_is_left = limits.memory_bytes == 0 || self.memory(metrics) < limits.memory_bytes;
         metrics.full.with_label_values(&["faces"]).set((left == 0).into());
         metrics.full.with_label_values(&["memory"]).set((!memory_is_left).into());
         if left > 0 && memory_is_left {
@@ -45,8 +39,8 @@ impl Room {
         if self.told.is_none_or(|told| told.elapsed() > TELL) {
             self.told = Some(Instant::now());
             let (key, most) = match left {
-                0 => ("limits.faces", self.most_faces as u64),
-                _ => ("limits.memory_bytes", self.most_bytes),
+                0 => ("limits.faces", limits.faces as u64),
+                _ => ("limits.memory_bytes", limits.memory_bytes),
             };
             tracing::warn!(
                 faces,
@@ -80,20 +74,21 @@ pub fn resident_bytes() -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn room(faces: usize, memory_bytes: u64) -> Room {
-        Room::new(&Limits { message_bytes: 64, queued_faces: 1, faces, memory_bytes })
+    fn limits(faces: usize, memory_bytes: u64) -> Limits {
+        Limits { message_bytes: 64, queued_faces: 1, faces, memory_bytes }
     }
 
     #[test]
     fn what_is_left_is_what_a_limit_has_left() {
         let metrics = Metrics::new();
-        assert_eq!(room(0, 0).left(1_000_000, &metrics), usize::MAX);
-        assert_eq!(room(100, 0).left(97, &metrics), 3);
-        assert_eq!(room(100, 0).left(120, &metrics), 0, "a limit may be lowered");
+        let left = |there, faces, bytes| Room::default().left(there, &limits(faces, bytes), &metrics);
+        assert_eq!(left(1_000_000, 0, 0), usize::MAX);
+        assert_eq!(left(97, 100, 0), 3);
+        assert_eq!(left(120, 100, 0), 0, "a limit may be lowered");
         assert_eq!(metrics.full.with_label_values(&["faces"]).get(), 1);
-        assert_eq!(room(100, u64::MAX).left(97, &metrics), 3);
+        assert_eq!(left(97, 100, u64::MAX), 3);
         assert_eq!(metrics.full.with_label_values(&["faces"]).get(), 0);
-        assert_eq!(room(100, 1).left(97, &metrics), 0);
+        assert_eq!(left(97, 100, 1), 0);
         assert_eq!(metrics.full.with_label_values(&["memory"]).get(), 1);
     }
 }

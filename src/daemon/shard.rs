@@ -225,6 +225,11 @@ impl Shard {
         Ok(outcomes)
     }
 
+    /// Sets how many stale faces are scored again for each record from now on.
+    pub fn refresh_per_face(&mut self, faces: usize) {
+        self.settings.refresh_per_face = faces;
+    }
+
     /// How many faces there are in all collections.
     pub fn faces(&self) -> usize {
         self.engines.values().map(Engine::len).sum()

@@ -304,12 +304,15 @@ impl Publisher {
         let offsets = group.offsets(positions, &self.mark(sequence)).map_err(PublishError::Ask)?;
         let give_up = || patience.is_over();
         let chunk = Chunk { records: &records, offsets: &offsets, group, give_up: &give_up };
+        let timer = self.metrics.publish_chunk_seconds.start_timer();
         let outcome = producer.publish(&chunk)?;
         // Of a transaction that was aborted they count too: the offsets are taken.
         let ends = producer.take_ends();
         if outcome != Outcome::Published {
+            timer.stop_and_discard();
             return Ok(Some(outcome));
         }
+        timer.observe_duration();
         made_anew(&published.ends, &ends).map_or(Ok(()), Err)?;
         for record in &records {
             self.metrics.published.with_label_values(&[record.topic.as_ref()]).inc();

@@ -21,7 +21,7 @@ use super::topics::{Start, starts};
 use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
-use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position};
+use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position, Timestamp};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -325,6 +325,7 @@ pub(crate) fn record_of(message: &BorrowedMessage) -> Record {
         key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
         payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
         payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
+        timestamp: message.timestamp().to_millis().map(Timestamp),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::face::{Place, RecordHash};
+use crate::face::{Place, RecordHash, Timestamp};
 use crate::metrics::Metrics;
 use crate::rejection::{DeadLetter, Rejection};
 
@@ -14,6 +14,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     pub payload_bytes: u64,
     pub payload_sha256: [u8; 32],
+    /// When it came into the topic, by its producer's clock or the broker's; none where Kafka has none.
+    pub timestamp: Option<Timestamp>,
 }
 
 impl Record {

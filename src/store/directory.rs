@@ -4,6 +4,8 @@ use std::fs::{DirEntry, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statvfs;
+
 use super::StoreError;
 use crate::face::CollectionName;
 
@@ -17,6 +19,13 @@ const ROOM_BYTES: usize = 1 << 20;
 pub struct Directory {
     path: PathBuf,
     _lock: File,
+}
+
+/// Room of a filesystem, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilesystemRoom {
+    pub free: u64,
+    pub of: u64,
 }
 
 /// A directory that is only looked at, and the sled in it that counts.
@@ -92,6 +101,13 @@ impl Directory {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Room of the filesystem it is on.
+    pub fn room(&self) -> Result<FilesystemRoom, StoreError> {
+        let found = statvfs(&self.path).map_err(|error| StoreError::io(&self.path)(error.into()))?;
+        // What is reserved for root is not free for a daemon that is not.
+        Ok(FilesystemRoom { free: found.f_bavail * found.f_frsize, of: found.f_blocks * found.f_frsize })
     }
 
     pub fn sled(&self) -> PathBuf {

@@ -54,6 +54,7 @@ pub use commit::{CollectionCommit, Commit, Incarnation};
 use committed::{Committed, Said};
 pub use compact::Compacted;
 use directory::Directory;
+pub use directory::FilesystemRoom;
 pub use error::StoreError;
 pub use outbox::{Claim, Durable, Entry, Forgotten, Outbox, Published, StateTopic};
 use records::{CollectionRecord, Identity};
@@ -270,6 +271,11 @@ impl Store {
     /// Bytes of all files of the directory.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.directory.size()
+    }
+
+    /// Room of the filesystem the directory is on.
+    pub fn room(&self) -> Result<FilesystemRoom, StoreError> {
+        self.directory.room()
     }
 
     /// The vector file that `record` speaks of.

@@ -188,6 +188,11 @@ impl Running<'_> {
         self.child.id()
     }
 
+    /// `systemctl reload`.
+    pub fn hang_up(&self) {
+        output_of(Command::new("kill").args(["-HUP", &self.child.id().to_string()]));
+    }
+
     /// Waits until it ends on its own account.
     pub fn ended(mut self, limit: Duration) -> ExitStatus {
         wait_for("the daemon to end", limit, || self.child.try_wait().unwrap())
@@ -216,6 +221,6 @@ impl Drop for Running<'_> {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
