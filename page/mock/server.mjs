@@ -58,7 +58,7 @@ export class Mock {
     const archive = this.#add("archive", 2);
     const gate = this.#add("gate-7", 3);
     this.#add("empty", 4);
-    for (let n = 0; n < 5200; n++) lobby.step();
+    for (let n = 0; n < 6400; n++) lobby.step();
     const huge = archive.arrive(undefined).cluster;
     huge.name = "Crowd at the turnstile";
     for (let n = 1; n < 5000; n++) archive.arrive(huge);

@@ -77,11 +77,9 @@ const lookForCollections = repeat(COLLECTIONS_EVERY_MS, forever, async () => {
   try {
     const { collections } = await api.collections();
     app.collections.value = collections;
-    const largest = collections.reduce<(typeof collections)[number] | undefined>(
-      (best, one) => (best && best.faces >= one.faces ? best : one),
-      undefined,
-    );
-    if (app.route.value.collection === undefined && largest) go(app, { collection: largest.collection }, true);
+    // Where most has happened is what a reader wants to see first.
+    const busiest = collections.toSorted((one, other) => other.sequence - one.sequence)[0];
+    if (app.route.value.collection === undefined && busiest) go(app, { collection: busiest.collection }, true);
   } catch (error) {
     if (!(error instanceof api.Problem)) throw error;
   }

@@ -6,7 +6,7 @@ import { fill, h, s, say, set } from "../dom";
 import { hourAndMinute, NOTHING, timeOfDay } from "../format";
 import { SHOWN_MS } from "../metrics/history";
 import { EVERY_MS } from "../metrics/watch";
-import { minutes, ticks } from "./scale";
+import { ticks, times } from "./scale";
 
 export interface Line<P> {
   name: string;
@@ -32,6 +32,8 @@ const TOP = 6;
 const BOTTOM = 18;
 const LEFT = 40;
 const RIGHT = 8;
+/** So much at least, and then as much as there is: a page just opened is not an empty chart with a stub at its end. */
+const LEAST_MS = 60_000;
 
 export class LineChart<P extends { at: number }> {
   readonly element: HTMLElement;
@@ -76,8 +78,9 @@ export class LineChart<P extends { at: number }> {
 
     this.#svg.addEventListener("pointermove", (event) => {
       const x = event.clientX - this.#svg.getBoundingClientRect().left;
-      const at = this.#until - SHOWN_MS + ((x - LEFT) / (this.#width - LEFT - RIGHT)) * SHOWN_MS;
-      pointed.value = Math.min(this.#until, Math.max(this.#until - SHOWN_MS, at));
+      const from = this.#from();
+      const at = from + ((x - LEFT) / (this.#width - LEFT - RIGHT)) * (this.#until - from);
+      pointed.value = Math.min(this.#until, Math.max(from, at));
     });
     this.#svg.addEventListener("pointerleave", () => (pointed.value = undefined));
     pointed.watch(signal, () => this.#draw());
@@ -89,10 +92,15 @@ export class LineChart<P extends { at: number }> {
     this.#draw();
   }
 
+  #from(): number {
+    const first = this.#points[0]?.at ?? this.#until;
+    return Math.max(this.#until - SHOWN_MS, Math.min(first, this.#until - LEAST_MS));
+  }
+
   #draw(): void {
     const { lines, axis, smallest, format } = this.#look;
     const width = this.#width;
-    const from = this.#until - SHOWN_MS;
+    const from = this.#from();
     const drawn = lines.map((line, at) => ({ line, at })).filter(({ line }) => !line.undrawn);
     const highest = Math.max(
       0,
@@ -100,21 +108,23 @@ export class LineChart<P extends { at: number }> {
     );
     const levels = ticks(highest, 4, smallest);
     const top = levels.at(-1) ?? 1;
-    const x = (at: number): number => LEFT + ((at - from) / SHOWN_MS) * (width - LEFT - RIGHT);
+    const x = (at: number): number => LEFT + ((at - from) / (this.#until - from)) * (width - LEFT - RIGHT);
     const y = (value: number): number => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
     const right = width - RIGHT;
 
+    const marks = times(from, this.#until, (width - LEFT) / 64);
+    const clock = marks.some((at) => at % 60_000) ? timeOfDay : hourAndMinute;
     const parts: SVGElement[] = [];
     for (const level of levels) {
       const at = Math.round(y(level)) + 0.5;
       parts.push(s("line", { class: level ? "grid" : "base", x1: LEFT, x2: right, y1: at, y2: at }));
       parts.push(s("text", { class: "tick", x: LEFT - 6, y: at + 3.5, "text-anchor": "end" }, axis(level)));
     }
-    for (const at of minutes(from, this.#until, (width - LEFT) / 56)) {
+    for (const at of marks) {
       const centre = Math.round(x(at)) + 0.5;
-      if (centre < LEFT + 14 || centre > right - 12) continue;
+      if (centre < LEFT + 18 || centre > right - 18) continue;
       parts.push(s("line", { class: "base", x1: centre, x2: centre, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 4 }));
-      parts.push(s("text", { class: "tick", x: centre, y: HEIGHT - 3, "text-anchor": "middle" }, hourAndMinute(at)));
+      parts.push(s("text", { class: "tick", x: centre, y: HEIGHT - 3, "text-anchor": "middle" }, clock(at)));
     }
     // The first line is drawn last: it is the one that matters most.
     for (const { line, at } of drawn.toReversed()) {
@@ -146,7 +156,7 @@ export class LineChart<P extends { at: number }> {
 
     set(this.#svg, {
       viewBox: `0 0 ${width} ${HEIGHT}`,
-      "aria-label": `${this.#look.title}, last 5 minutes. ${lines.map(({ name }, at) => `${name}: ${texts[at]}`).join(", ")}`,
+      "aria-label": `${this.#look.title}. ${lines.map(({ name }, at) => `${name}: ${texts[at]}`).join(", ")}`,
     });
     fill(this.#svg, ...parts);
   }

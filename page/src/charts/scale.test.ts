@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { minutes, ticks } from "./scale";
+import { ticks, times } from "./scale";
 
 test("an axis ends at a round number above what is shown", () => {
   expect(ticks(993, 4)).toEqual([0, 250, 500, 750, 1000]);
@@ -14,7 +14,8 @@ test("nothing and a flat line at 0 have an axis too", () => {
   expect(ticks(0, 4, 4)).toEqual([0, 1, 2, 3, 4]);
 });
 
-test("times are marked at whole minutes", () => {
-  expect(minutes(61_000, 181_000, 5)).toEqual([120_000, 180_000]);
-  expect(minutes(0, 300_000, 3)).toEqual([0, 120_000, 240_000]);
+test("times are marked at round ones", () => {
+  expect(times(61_000, 181_000, 2)).toEqual([120_000, 180_000]);
+  expect(times(0, 300_000, 3)).toEqual([0, 120_000, 240_000]);
+  expect(times(1000, 61_000, 4)).toEqual([15_000, 30_000, 45_000, 60_000]);
 });

@@ -14,12 +14,12 @@ export function ticks(max: number, intervals: number, smallest = 0): number[] {
   return values;
 }
 
-/** Whole minutes between two times, every one, or every second or fifth where there is little room. */
-export function minutes(from: number, to: number, most: number): number[] {
-  const minute = 60_000;
-  const every = [1, 2, 5, 10].find((one) => (to - from) / (one * minute) <= most) ?? 15;
-  const step = every * minute;
-  const times: number[] = [];
-  for (let at = Math.ceil(from / step) * step; at <= to; at += step) times.push(at);
-  return times;
+/** Round times of day between two times, no more than `most`. */
+export function times(from: number, to: number, most: number): number[] {
+  const second = 1000;
+  const every = [10, 15, 30, 60, 120, 300].find((one) => (to - from) / (one * second) <= most) ?? 600;
+  const step = every * second;
+  const found: number[] = [];
+  for (let at = Math.ceil(from / step) * step; at <= to; at += step) found.push(at);
+  return found;
 }

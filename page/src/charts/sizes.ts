@@ -52,6 +52,7 @@ export class SizeBars {
         ),
       (row, { clusters }) => {
         const [number, bar] = row.querySelectorAll("td");
+        set(row, { class: clusters ? undefined : "none" });
         if (number) say(number, count(clusters));
         const part = clusters ? Math.max(0.015, Math.log1p(clusters) / Math.log1p(most)) : 0;
         const rect = bar?.querySelector("rect");

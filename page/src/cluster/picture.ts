@@ -197,7 +197,12 @@ export class PictureView {
     const face = around?.faces.get(this.#pointed ?? "");
     if (!around || !face) {
       set(this.#focusLinks, { d: "" });
-      say(this.#told, "Pick two faces to ask why they are together, or apart.");
+      const { a, b } = this.#app.route.value;
+      const both = a !== undefined && b !== undefined;
+      say(
+        this.#told,
+        both ? "Point at a face to see its linkages." : "Pick two faces to ask why they are together, or apart.",
+      );
       return;
     }
     const place = this.#places(around);

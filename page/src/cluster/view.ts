@@ -44,6 +44,7 @@ export function clusterView(app: App, collection: string, id: string, signal: Ab
     fill(
       view,
       clusterHead(collection, cluster, signal),
+      h("h2", { class: "unseen" }, "Its faces and changes"),
       h(
         "div",
         { class: "cluster-body" },

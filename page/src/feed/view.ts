@@ -25,7 +25,13 @@ export function feedView(feed: Feed, signal: AbortSignal, of?: string): HTMLElem
         list,
         changes,
         ({ event }) => String(event.sequence),
-        (change) => row(feed, change),
+        row,
+        (element, { event }) => {
+          // Set afterwards: only the next events show that some were missed after this one.
+          const missed = event.sequence === feed.missedAfter;
+          const title = `event ${event.sequence}${missed ? "; changes after it were missed" : ""}`;
+          set(element, { class: missed ? "missed" : undefined, title });
+        },
       );
       list.hidden = changes.length === 0;
       empty.hidden = !list.hidden;
@@ -87,12 +93,11 @@ export function concerns(event: ClusterEvent, cluster: string): boolean {
   return [event.cluster_id, event.into?.cluster_id, event.merged?.cluster_id].includes(cluster);
 }
 
-function row(feed: Feed, { event, at }: Change): HTMLElement {
-  const missed = feed.missedAfter !== undefined && event.sequence === feed.missedAfter;
+function row({ event, at }: Change): HTMLElement {
   const cause = event.cause.kind === "record" ? "" : event.cause.kind;
   return h(
     "li",
-    { class: missed ? "missed" : undefined, title: `event ${event.sequence}` },
+    {},
     at === undefined
       ? h("span", { class: "at", title: "before this page was opened" }, "earlier")
       : h("time", { class: "at", datetime: new Date(at).toISOString() }, timeOfDay(at)),
@@ -107,26 +112,27 @@ function sentence(event: ClusterEvent): Child[] {
   const face = faceText(event.face_id ?? "");
   const size = event.size_after ?? 0;
   const note = (text: string): Child => h("span", { class: "note" }, text);
+  const arrow = (to: string): Child => h("span", { class: "arrow" }, to);
   switch (event.type) {
     case "created":
-      return [face, " is new, in ", link(event.cluster_id)];
+      return [face, arrow("→ new"), link(event.cluster_id)];
     case "joined":
-      return [face, " joined ", link(event.cluster_id), note(counted(size, "face"))];
+      return [face, arrow("→"), link(event.cluster_id), note(counted(size, "face"))];
     case "merged":
       return [
         h("s", {}, `#${event.merged?.cluster_id ?? ""}`),
         event.merged?.name ? note(event.merged.name) : null,
-        " went into ",
+        arrow("→"),
         link(event.cluster_id),
-        note(`${count(event.size_before)} + ${count(event.merged?.size_before)} faces`),
+        note(`${count(event.size_before)} + ${counted(event.merged?.size_before ?? 0, "face")}`),
       ];
     case "split":
-      return [face, " left ", link(event.cluster_id), " for a new one, ", link(event.into?.cluster_id)];
+      return [face, link(event.cluster_id), arrow("→ new"), link(event.into?.cluster_id)];
     case "left":
-      return [face, " left ", link(event.cluster_id), " for ", link(event.into?.cluster_id)];
+      return [face, link(event.cluster_id), arrow("→"), link(event.into?.cluster_id)];
     case "erased":
-      return [face, " erased from ", size ? link(event.cluster_id) : h("s", {}, `#${event.cluster_id ?? ""}`)];
+      return [face, arrow("out of"), size ? link(event.cluster_id) : h("s", {}, `#${event.cluster_id ?? ""}`)];
     case "settled":
-      return [`Nothing is stale: ${counted(event.faces ?? 0, "face")} in ${counted(event.clusters ?? 0, "cluster")}`];
+      return [`nothing is stale: ${counted(event.faces ?? 0, "face")} in ${counted(event.clusters ?? 0, "cluster")}`];
   }
 }

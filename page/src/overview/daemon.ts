@@ -81,7 +81,7 @@ export function daemonSection(app: App, signal: AbortSignal): HTMLElement {
   const section = h(
     "section",
     { class: "daemon", "aria-labelledby": "daemon-title" },
-    h("h2", { id: "daemon-title" }, "Daemon", h("span", { class: "unit" }, "all collections, last 5 minutes")),
+    h("h2", { id: "daemon-title" }, "Daemon", h("span", { class: "unit" }, "all collections")),
     h(
       "dl",
       { class: "figures panel" },
