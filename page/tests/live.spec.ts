@@ -30,6 +30,11 @@ async function shot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
+/** How far something sticks out on the right. */
+function overflow(page: Page): Promise<number> {
+  return page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+}
+
 test("a reader sees changes arrive, looks at a cluster and asks why two faces are together", async ({ page, at }) => {
   test.setTimeout(120_000 + CHARTED_MS);
   const { complaints, elsewhere } = watched(page, at);
@@ -54,8 +59,7 @@ test("a reader sees changes arrive, looks at a cluster and asks why two faces ar
 
   await test.step("on a phone nothing sticks out, and in the dark it is dark", async () => {
     await page.setViewportSize(PHONE);
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-    expect(over).toBe(0);
+    expect(await overflow(page)).toBe(0);
     await shot(page, "phone");
     await page.setViewportSize(DESK);
     await page.emulateMedia({ colorScheme: "dark" });
@@ -85,7 +89,7 @@ test("a reader sees changes arrive, looks at a cluster and asks why two faces ar
     await page.emulateMedia({ colorScheme: "dark" });
     await shot(page, "cluster-dark");
     await page.setViewportSize(PHONE);
-    expect(await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)).toBe(0);
+    expect(await overflow(page)).toBe(0);
     await shot(page, "cluster-phone");
   });
 
