@@ -1,0 +1,2 @@
+// What a bundler makes of an import of a stylesheet.
+declare module "*.css";
