@@ -12,7 +12,7 @@ test("rates keep a digit where it says something", () => {
 
 test("axes are short", () => {
   expect([0, 12, 800, 1200, 25000, 3e6].map(compact)).toEqual(["0", "12", "800", "1.2k", "25k", "3M"]);
-  expect([0, 0.0005, 0.02, 0.5, 2, 120].map(axisSeconds)).toEqual(["0", "0.5 ms", "20 ms", "0.5 s", "2 s", "2 m"]);
+  expect([0, 0.0005, 0.02, 0.5, 2, 120].map(axisSeconds)).toEqual(["0", "0.5 ms", "20 ms", "500 ms", "2 s", "2 m"]);
 });
 
 test("durations have the unit that fits", () => {

@@ -47,10 +47,10 @@ export function seconds(value: number | undefined): string {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} m`;
 }
 
-/** Seconds on an axis, whose ticks are round: 0, 5 ms, 0.2 s */
+/** Seconds on an axis, whose ticks are round: 0, 5 ms, 2.5 s */
 export function axisSeconds(value: number): string {
   if (value === 0) return "0";
-  return value < 0.1 ? `${trimmed(value * 1000)} ms` : value < 60 ? `${trimmed(value)} s` : `${trimmed(value / 60)} m`;
+  return value < 1 ? `${trimmed(value * 1000)} ms` : value < 60 ? `${trimmed(value)} s` : `${trimmed(value / 60)} m`;
 }
 
 /** A probability: 0.97. One that is not quite 1 does not look like it. */

@@ -48,7 +48,7 @@ export class PictureView {
     this.#app = app;
     this.#around = around;
     this.#why = why;
-    fill(this.#svg, ...this.#links, this.#focusLinks, this.#path, this.#faces, this.#marks);
+    fill(this.#svg, ...this.#links, this.#focusLinks, this.#faces, this.#path, this.#marks);
     this.element = h(
       "section",
       { class: "panel picture-panel" },
@@ -129,7 +129,12 @@ export class PictureView {
       this.#marks,
       ...(["a", "b"] as const).flatMap((side) => {
         const at = place(this.#app.route.value[side] ?? "");
-        return at ? [s("text", { x: at[0], y: at[1] - 10, "text-anchor": "middle" }, side.toUpperCase())] : [];
+        if (!at) return [];
+        // Above all other faces: in a dense cluster the two would be buried.
+        return [
+          s("circle", { cx: at[0], cy: at[1], r: 6.5 }),
+          s("text", { x: at[0], y: at[1] - 11, "text-anchor": "middle" }, side.toUpperCase()),
+        ];
       }),
     );
     this.#showFocus();

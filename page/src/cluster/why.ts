@@ -192,7 +192,8 @@ export class WhyView {
 function answer(a: string, b: string, { together, threshold, path }: Why, between: Child[]): Child[] {
   if (a === b) return [h("p", { class: "verdict" }, "It is the same face.")];
   const weakest = Math.min(...path.map(({ linkage }) => linkage));
-  const holds = `the weakest is ${probability(weakest)}, the threshold ${probability(threshold)}`;
+  const which = path.length === 1 ? "it" : "the weakest";
+  const holds = `${which} is ${probability(weakest)}, the threshold ${probability(threshold)}`;
   const verdict = together
     ? h(
         "p",
@@ -203,7 +204,7 @@ function answer(a: string, b: string, { together, threshold, path }: Why, betwee
     : h("p", { class: "verdict bad" }, h("strong", {}, "Apart"), ", in ", ...between, ".");
   const note = together
     ? path.length
-      ? "Of all paths between them, this is the one whose weakest link is strongest."
+      ? path.length > 1 && "Of all paths between them, this is the one whose weakest link is strongest."
       : "No path of links leads from one to the other: an operator's must-link or move holds them together."
     : !path.length
       ? "No path of linkages leads from one to the other."
@@ -231,7 +232,7 @@ function answer(a: string, b: string, { together, threshold, path }: Why, betwee
         ...steps.flat(),
       )
     : null;
-  return [verdict, chain, h("p", { class: "note" }, note)];
+  return [verdict, chain, note && h("p", { class: "note" }, note)];
 }
 
 /** A probability as a bar from 0 to 1, with the threshold marked. */
