@@ -34,8 +34,15 @@ help:
 demo: build
 	target/release/facetd demo
 
-build: runtime
+build: runtime page/dist/index.html
 	cargo build --release --locked
+
+# The page that the binary serves. A browser of its own is not fetched with it.
+page/dist/index.html: page/package-lock.json page/index.html page/vite.config.ts $(shell find page/src page/public -type f 2>/dev/null)
+	@scripts/setup system runtime
+	PATH="$$(scripts/setup node):$$PATH" && cd page && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
+page: page/dist/index.html
 
 # ONNX Runtime's library, and the packages to build with.
 runtime:
@@ -100,7 +107,7 @@ sweep:
 shipped-models: build
 	scripts/setup system test
 	for dimension in 128 256 512; do \
-		faces="--kind varied --faces 100000 --dimension $$dimension --seed 1"; \
+		faces="--kind varied --faces 150000 --dimension $$dimension --seed 1"; \
 		target/release/facetd synth $$faces --out target/varied-$$dimension; \
 		models/train/run fit --preset varied --data "facetd synth $$faces" \
 			--features target/varied-$$dimension/features.bin --labels target/varied-$$dimension/labels.meta \

@@ -182,8 +182,17 @@ pub struct Limits {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Address of /metrics, /healthz, /readyz and lookups. Off loopback only behind a proxy: there is no login.
+    /// Address of the API, /metrics, /healthz and /readyz. Off loopback only with tokens.
     pub listen: SocketAddr,
+    /// File of the tokens that may ask, as `facetd token` writes it; empty: everyone may do everything.
+    pub tokens: PathBuf,
+}
+
+impl Http {
+    /// The file of tokens, if there is one.
+    pub fn tokens(&self) -> Option<&Path> {
+        Some(self.tokens.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -13,7 +13,8 @@
 //! | [`publish`] | the outbox to Kafka as CloudEvents, state records and dead letters |
 //! | [`kafka`] | what every client of Kafka has in common |
 //! | [`view`] | the read side: who is where, while the engine runs |
-//! | [`http`] | metrics, health and lookups |
+//! | [`asks`] | what others ask of the engine's thread, answered between two batches |
+//! | [`http`] | the API, metrics and health |
 //! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reloading; reclustering |
 //! | [`notify`] | what systemd is told |
 //!
@@ -24,6 +25,7 @@
 //! [`replay`] (faces into Kafka), [`redrive`] (dead letters' records once more) and [`reader`] (the reference consumer of the events).
 #![deny(unsafe_code)]
 
+pub mod asks;
 pub mod codec;
 pub mod config;
 pub mod daemon;

@@ -57,6 +57,8 @@ enum Command {
     Completions(commands::completions::Arguments),
     /// Write the man pages
     Man(commands::man::Arguments),
+    /// Make a token for the API
+    Token(commands::token::Arguments),
     /// Copy the state, of a running daemon too
     Backup(commands::backup::Backup),
     /// Put a backup in the place of an empty state
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => commands::backup::backup(&arguments),
         Command::Restore(arguments) => commands::backup::restore(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments, &mut CommandLine::command()),
+        Command::Token(arguments) => commands::token::run(&arguments),
         Command::Man(arguments) => commands::man::run(&arguments, CommandLine::command()),
     };
     match outcome {

@@ -79,6 +79,9 @@ pub struct Metrics {
     pub resident_bytes: IntGauge,
     pub latency_seconds: Histogram,
     pub ready: IntGauge,
+    pub http_seconds: HistogramVec,
+    pub http_responses: IntCounterVec,
+    pub http_refused: IntCounter,
 }
 
 /// Faces erased, by cause.
@@ -297,6 +300,16 @@ impl Metrics {
                 20,
             ),
             ready: new.gauge("facetd_daemon_ready", "1 once the state is loaded and input is taken"),
+            http_seconds: new.histograms(
+                "facetd_http_request_seconds",
+                "Time until the answer to a request begins, by the route it took",
+                "route",
+            ),
+            http_responses: new.counters("facetd_http_responses_total", "Answers to requests, by status", "status"),
+            http_refused: new.counter(
+                "facetd_http_refused_total",
+                "Requests without a token that is known; rising, somebody tries, or a client has an old one",
+            ),
             registry: new.registry,
         };
         metrics.show_zeros();

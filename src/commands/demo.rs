@@ -2,7 +2,7 @@
 //!
 //! The daemon is the one of `facetd run`, word for word; only the broker is librdkafka's own mock
 //! of one. It holds about 5 MiB a partition and silently drops the oldest, so the stream is paced
-//! by how far the daemon has come. What is scored, at the last face and once everything has settled, is
+//! by how far the daemon has come. On a terminal it stays once it is through, for its page to be looked at. What is scored, at the last face and once everything has settled, is
 //! not the daemon's memory but what a reader of its events knows.
 
 use std::io::IsTerminal;
@@ -70,7 +70,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
-    println!("facetd at http://{} with {} faces to come", daemon.address(), labelled.labels.len());
+    println!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len());
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
         events: subscribe(&kafka.brokers, &kafka.events_topic)?,
@@ -79,11 +79,21 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let outcome = demo.run(&labelled.embeddings, &labelled.labels, &daemon);
     demo.progress.finish();
+    let reported = outcome.and_then(|outcome| report(&demo.reader, &labelled.labels, &outcome));
+    if reported.is_ok() && std::io::stdout().is_terminal() {
+        println!("the clusters are still to be seen at http://{}; Ctrl-C ends it", daemon.address());
+        let shutdown = daemon.shutdown();
+        edges.block_on(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                () = shutdown.requested() => {}
+            }
+        });
+    }
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
-    let outcome = outcome?;
-    stopped?;
-    report(&demo.reader, &labelled.labels, &outcome)
+    reported?;
+    Ok(stopped?)
 }
 
 fn config(arguments: &Arguments, brokers: &str, state: &std::path::Path) -> anyhow::Result<Config> {

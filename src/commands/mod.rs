@@ -20,6 +20,7 @@ pub mod run;
 mod sample;
 mod stopped;
 pub mod synth;
+pub mod token;
 mod verify;
 
 use std::io::IsTerminal;

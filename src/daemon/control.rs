@@ -15,7 +15,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -23,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::clock::now;
+use crate::asks::Asks;
 use crate::shutdown::Shutdown;
-use crate::store::StoreError;
-use crate::store::backup::{Cut, Progress};
+use crate::store::backup::Progress;
 
 /// The name of the socket in the state folder.
 pub const SOCKET: &str = "control.sock";
@@ -65,18 +64,6 @@ pub struct Done {
     pub pause_ms: u64,
 }
 
-/// A cut that is asked of the engine's thread.
-#[derive(Debug)]
-pub struct CutAsked {
-    pub to: PathBuf,
-    pub answer: SyncSender<Result<Cut, StoreError>>,
-}
-
-/// The wire to the engine's thread.
-pub fn wire() -> (SyncSender<CutAsked>, Receiver<CutAsked>) {
-    sync_channel(1)
-}
-
 /// The socket; its file goes with it.
 pub struct Control {
     listener: UnixListener,
@@ -103,7 +90,7 @@ impl Control {
     }
 
     /// Answers until `shutdown`.
-    pub async fn serve(self, engine: SyncSender<CutAsked>, shutdown: Shutdown) {
+    pub async fn serve(self, engine: Asks, shutdown: Shutdown) {
         let busy = Arc::new(Mutex::new(()));
         let owner = std::fs::metadata(&self.path).map(|found| found.uid()).ok();
         loop {
@@ -129,7 +116,7 @@ impl Control {
 }
 
 /// Answers one connection. Who asked may be gone; a backup is finished nevertheless.
-fn answer(stream: UnixStream, engine: &SyncSender<CutAsked>, busy: &Mutex<()>) {
+fn answer(stream: UnixStream, engine: &Asks, busy: &Mutex<()>) {
     let told = |answer: &Answer| {
         let line = serde_json::to_string(answer).expect("answers are plain data");
         let _ = writeln!(&stream, "{line}");
@@ -167,14 +154,11 @@ pub(crate) fn read_request(stream: impl Read) -> Result<Request, String> {
     serde_json::from_str(&line).map_err(|error| format!("not a request: {error}"))
 }
 
-fn back_up(to: &Path, engine: &SyncSender<CutAsked>, told: &dyn Fn(&Answer)) -> Result<Done, String> {
+fn back_up(to: &Path, engine: &Asks, told: &dyn Fn(&Answer)) -> Result<Done, String> {
     if !to.is_absolute() {
         return Err(format!("{} is not an absolute path", to.display()));
     }
-    let stopping = |_| "the daemon is stopping".to_string();
-    let (answer, cut) = sync_channel(1);
-    engine.send(CutAsked { to: to.to_path_buf(), answer }).map_err(stopping)?;
-    let cut = cut.recv().map_err(|_| "the daemon is stopping".to_string())?.map_err(|error| error.to_string())?;
+    let cut = engine.cut(to.to_path_buf()).map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let pause = cut.pause;
     let mut last = Instant::now();
     let manifest = cut.finish(now(), &mut |progress| {

@@ -22,17 +22,19 @@ mod snapshots;
 mod sorting;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use crate::asks;
 use crate::codec::Decoder;
 use crate::config::Config;
-use crate::http::{self, ListenError, Shown};
+use crate::http::access::{TokenError, Tokens};
+use crate::http::{self, Desk, ListenError, Shown};
 use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
@@ -65,6 +67,8 @@ pub enum DaemonError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     #[error("the listener failed: {0}")]
     Serve(std::io::Error),
     #[error("cannot start a thread: {0}; raise the limit of threads")]
@@ -92,6 +96,8 @@ pub struct Daemon {
     metrics: Arc<Metrics>,
     progress: Progress,
     tuning: watch::Sender<Tuning>,
+    /// Where the listener asks the engine.
+    desk: Arc<OnceLock<Desk>>,
 }
 
 struct Worker {
@@ -122,14 +128,18 @@ impl Daemon {
         let metrics = Arc::new(Metrics::new());
         let view = Arc::new(View::default());
         let shutdown = Shutdown::default();
-        let listener = http::listen(config.http.listen).await?;
+        let tokens = config.http.tokens();
+        let tokens = tokens.map(Tokens::read).transpose()?;
+        let listener = http::listen(config.http.listen, tokens.is_some()).await?;
         let address = listener.local_addr().map_err(DaemonError::Serve)?;
-        let shown = Shown { metrics: metrics.clone(), view: view.clone() };
-        let listener = tokio::spawn(http::serve(listener, shown, shutdown.clone()));
+        let shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens);
+        let desk = shown.desk.clone();
+        let listener = tokio::spawn(http::serve(listener, shown));
 
         let (progress, tuning) = (Progress::default(), watch::Sender::new(Tuning::new(&config)));
         let threads = Vec::new();
-        let mut daemon = Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning };
+        let mut daemon =
+            Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning, desk };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
@@ -169,13 +179,13 @@ impl Daemon {
         let mut publisher = Publisher::connect(reconciliation, metrics.clone(), &self.shutdown)?;
 
         let (sender, queue) = source::queue(config.limits.queued_faces, metrics.source_queued_faces.clone());
-        let (cutting, cuts) = control::wire();
+        let (asks, asked) = asks::wire(queue.knocker());
         let (committed, word) = mpsc::sync_channel(1);
         let (tuning, progress, room) = (self.tuning.subscribe(), self.progress.clone(), Room::default());
-        let mut pipeline = Pipeline { shard, tuning, room, queue, committed, lag, cuts, progress, metrics };
+        let mut pipeline = Pipeline { shard, tuning, room, queue, committed, lag, asked, progress, metrics };
         // Not a reason not to run: a backup can be had of a stopped daemon too.
         match Control::listen(&config.state.dir) {
-            Ok(control) => self.control = Some(tokio::spawn(control.serve(cutting, self.shutdown.clone()))),
+            Ok(control) => self.control = Some(tokio::spawn(control.serve(asks.clone(), self.shutdown.clone()))),
             Err(error) => {
                 let path = config.state.dir.join(control::SOCKET);
                 tracing::warn!(path = %path.display(), %error, "no control socket: backup needs this daemon stopped");
@@ -185,6 +195,9 @@ impl Daemon {
         self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
         self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
         self.spawn("source", move |shutdown| Ok(source.run(&sender, shutdown)?))?;
+        let (dimension, default_collection) = (artefact.shape.dimension, config.collections.default.clone());
+        // It is asked for the first time now.
+        let _ = self.desk.set(Desk { asks, dimension, default_collection });
         self.metrics.ready.set(1);
         tracing::info!(listen = %self.address, topic = %config.kafka.input_topic, "ready");
         Ok(())

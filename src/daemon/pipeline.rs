@@ -11,20 +11,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::clock::now;
-use super::control::CutAsked;
 use super::reload::Tuning;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
+use crate::asks::{Ask, Asked};
 use crate::face::Timestamp;
 use crate::metrics::Metrics;
 use crate::notify::Progress;
 use crate::shutdown::Shutdown;
-use crate::source::{Intake, Lag, Receiver};
+use crate::source::{Intake, Lag, Received, Receiver};
 
 /// How long to wait for a first record before looking whether a stop was asked for.
 const IDLE: Duration = Duration::from_millis(50);
 /// How long no record may come before the moment counts as a quiet one.
 const QUIET: Duration = Duration::from_millis(10);
+
+/// How long answering takes between two batches at least, if that much is asked, and its share of the batch's time at most:
+/// so a stream at capacity loses little by whatever is asked.
+const SPARE: Duration = Duration::from_millis(1);
+const SHARE: u32 = 32;
 
 /// How long a stop may take to write snapshots: with the publisher's last entries, written meanwhile,
 /// it stays within the 10 seconds that a stop may take.
@@ -48,8 +53,8 @@ pub struct Pipeline {
     /// A word after each commit.
     pub committed: SyncSender<()>,
     pub lag: Arc<Lag>,
-    /// Cuts that backups ask for.
-    pub cuts: std::sync::mpsc::Receiver<CutAsked>,
+    /// What operators and readers ask.
+    pub asked: Asked,
     /// Made with each turn, also one without anything to do.
     pub progress: Progress,
     pub metrics: Arc<Metrics>,
@@ -69,12 +74,11 @@ impl Pipeline {
         self.lag.positions(self.shard.positions());
         // Something may be left to do from before.
         let mut busy = true;
+        let mut spare = SPARE;
         while !shutdown.is_requested() {
             self.progress.made();
-            while let Ok(CutAsked { to, answer }) = self.cuts.try_recv() {
-                // Nobody may be waiting for it any more.
-                let _ = answer.send(self.shard.store().cut(&to));
-            }
+            let (shard, committed) = (&mut self.shard, &self.committed);
+            let more = self.asked.answer_for(spare, |ask| answer(shard, committed, ask))?;
             if self.metrics.outbox_entries.get() > MOST_UNPUBLISHED {
                 // The brokers take nothing: the queue fills and the consumer pauses.
                 std::thread::sleep(IDLE);
@@ -84,10 +88,16 @@ impl Pipeline {
             self.shard.refresh_per_face(refresh_per_face);
             let room = self.room.left(self.shard.faces(), &limits, &self.metrics);
             let batching = Batching { faces: room.min(batching.faces), ..batching };
-            let patience = if busy { QUIET } else { IDLE };
+            let patience = match busy {
+                _ if more => Duration::ZERO,
+                true => QUIET,
+                false => IDLE,
+            };
             let batch = match self.gather(batching, patience, shutdown) {
                 Gathered::Batch(batch) => batch,
+                Gathered::Knock => continue,
                 Gathered::Nothing => {
+                    spare = QUIET;
                     busy = self.shard.idle(now())?;
                     let _ = self.committed.try_send(());
                     continue;
@@ -97,9 +107,11 @@ impl Pipeline {
             busy = true;
             self.metrics.batch_faces.observe(batch.len() as f64);
             let timer = self.metrics.batch_seconds.start_timer();
+            let began = Instant::now();
             let timestamps: Vec<Timestamp> = batch.iter().filter_map(|intake| intake.record.timestamp).collect();
             self.shard.apply(batch, now())?;
             timer.observe_duration();
+            spare = SPARE.max(began.elapsed() / SHARE);
             let committed = now();
             for timestamp in timestamps {
                 // Whose clock is ahead of this one's has waited for nothing.
@@ -119,7 +131,8 @@ impl Pipeline {
             return Gathered::Nothing;
         }
         let first = match self.queue.receive(patience) {
-            Ok(first) => first,
+            Ok(Received::Record(first)) => first,
+            Ok(Received::Knock) => return Gathered::Knock,
             Err(RecvTimeoutError::Timeout) => return Gathered::Nothing,
             Err(RecvTimeoutError::Disconnected) => return Gathered::End,
         };
@@ -128,7 +141,9 @@ impl Pipeline {
         while batch.len() < batching.faces && !shutdown.is_requested() {
             let left = closes.saturating_duration_since(Instant::now());
             match self.queue.receive(left.min(IDLE)) {
-                Ok(intake) => batch.push(intake),
+                Ok(Received::Record(intake)) => batch.push(intake),
+                // It is answered after this batch, which closes soon.
+                Ok(Received::Knock) => {}
                 Err(RecvTimeoutError::Timeout) if left > IDLE => {}
                 Err(_) => break,
             }
@@ -137,9 +152,26 @@ impl Pipeline {
     }
 }
 
+/// Answers what was asked. Nobody may be waiting for it any more.
+fn answer(shard: &mut Shard, committed: &SyncSender<()>, ask: Ask) -> Result<(), ShardError> {
+    match ask {
+        Ask::Look { collection, look } => look(shard.engine(&collection)),
+        Ask::Operate { collection, requests, answer } => {
+            if !answer.is_closed() {
+                let _ = answer.send(shard.operate(&collection, requests, now())?);
+                let _ = committed.try_send(());
+            }
+        }
+        Ask::Cut { to, answer } => drop(answer.send(shard.store().cut(&to))),
+    }
+    Ok(())
+}
+
 /// What there was to take.
 enum Gathered {
     Batch(Vec<Intake>),
+    /// Something was asked.
+    Knock,
     Nothing,
     End,
 }

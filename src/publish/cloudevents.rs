@@ -91,17 +91,13 @@ impl Wire {
     }
 
     fn event(&self, collection: &CollectionName, event: &Event, committed_at: Timestamp) -> OutgoingRecord {
-        let Event { sequence, cause, change, retired: _ } = event;
+        let Event { sequence, change, .. } = event;
         let name = change.event_type().name();
         let subject = match change.cluster() {
             Some(cluster) => cluster.id.to_string(),
             None => collection.to_string(),
         };
-        let mut data = data_of(change);
-        data["type"] = json!(name);
-        data["collection"] = json!(collection);
-        data["sequence"] = json!(sequence);
-        data["cause"] = data_of_cause(*cause);
+        let data = data_of_event(collection, event);
         let headers = [
             ("content-type", JSON.to_string()),
             ("ce_specversion", "1.0".to_string()),
@@ -208,6 +204,17 @@ impl Wire {
 }
 
 /// What an event says of its own change.
+/// An event as schemas/cluster-event.schema.json describes it.
+pub fn data_of_event(collection: &CollectionName, event: &Event) -> Value {
+    let Event { sequence, cause, change, retired: _ } = event;
+    let mut data = data_of(change);
+    data["type"] = json!(change.event_type().name());
+    data["collection"] = json!(collection);
+    data["sequence"] = json!(sequence);
+    data["cause"] = data_of_cause(*cause);
+    data
+}
+
 fn data_of(change: &Change) -> Value {
     match change {
         Change::Created { cluster, face } => {

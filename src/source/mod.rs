@@ -10,7 +10,7 @@ mod rejected;
 pub mod topics;
 
 pub use lag::Lag;
-pub use queue::{Receiver, Sender, queue};
+pub use queue::{Knocker, Received, Receiver, Sender, queue};
 pub use rejected::{FaceRejected, Record};
 
 use crate::face::{CollectionName, Face, FaceId};

@@ -82,6 +82,10 @@ impl CollectionView {
         self.clusters.get(id)
     }
 
+    pub fn constraint(&self, pair: &PairOfFaces) -> Option<&Constraint> {
+        self.constraints.get(pair)
+    }
+
     /// At most `most` events after `sequence`.
     pub fn events_after(&self, sequence: u64, most: usize) -> Since {
         if sequence >= self.sequence {

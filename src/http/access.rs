@@ -1,0 +1,234 @@
+//! Who may ask what: API tokens, in a file of their hashes.
+//!
+//! A token is 32 random bytes, so that one SHA-256 of it is as good as it is and cannot be tried out; it is looked up
+//! by that hash, and how long that takes says nothing of it. Without a token file everyone may do everything, which is
+//! why the daemon then listens on loopback alone.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Shown;
+use super::problem::Problem;
+use crate::face::CollectionName;
+
+/// What every token begins with, so that one that leaked is known for what it is.
+const PREFIX: &str = "facetd_";
+const TOKEN_BYTES: usize = 32;
+/// Of a token's name: it goes into constraints and the audit log.
+const MAX_NAME_BYTES: usize = 64;
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Look.
+    Read,
+    /// Look and change.
+    Write,
+}
+
+/// A token as it is kept: without itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Who has it.
+    pub name: String,
+    /// SHA-256 of the token, in hexadecimal.
+    pub sha256: String,
+    pub scope: Scope,
+    /// Collections it is for; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<CollectionName>,
+}
+
+/// The file of tokens.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenFile {
+    #[serde(default)]
+    token: Vec<Token>,
+}
+
+/// Why a file of tokens is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("cannot read the tokens in {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("everyone on this machine may read the tokens in {}: chmod 600 it", path.display())]
+    WorldReadable { path: PathBuf },
+    #[error("the tokens in {} are not right: {what}; facetd token writes them", path.display())]
+    NotRight { path: PathBuf, what: String },
+    #[error("the name of a token is 1 to {MAX_NAME_BYTES} bytes without line breaks, and this is {0:?}")]
+    BadName(String),
+}
+
+/// All tokens there are.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    /// By SHA-256.
+    by_hash: HashMap<[u8; 32], Arc<Token>>,
+}
+
+impl Tokens {
+    pub fn read(path: &Path) -> Result<Tokens, TokenError> {
+        let read = |source| TokenError::Read { path: path.to_path_buf(), source };
+        let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
+        if mode & 0o007 != 0 {
+            return Err(TokenError::WorldReadable { path: path.to_path_buf() });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let not_right = |what| TokenError::NotRight { path: path.to_path_buf(), what };
+        let file: TokenFile = toml::from_str(&text).map_err(|error| not_right(error.message().to_string()))?;
+        let mut by_hash = HashMap::new();
+        for token in file.token {
+            let hash = from_hex(&token.sha256)
+                .ok_or_else(|| not_right(format!("sha256 of {} is not 64 hexadecimal digits", token.name)))?;
+            by_hash.insert(hash, Arc::new(token));
+        }
+        match by_hash.is_empty() {
+            true => Err(not_right("there is no token in it".to_string())),
+            false => Ok(Tokens { by_hash }),
+        }
+    }
+
+    fn of(&self, token: &str) -> Option<Arc<Token>> {
+        self.by_hash.get(&hash_of(token)).cloned()
+    }
+}
+
+/// Makes a token: what to hand out, and the lines to append to the file of tokens.
+pub fn make(name: &str, scope: Scope, collections: Vec<CollectionName>) -> Result<(String, String), TokenError> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return Err(TokenError::BadName(name.to_string()));
+    }
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let token = Token { name: name.to_string(), sha256: to_hex(&hash_of(&secret)), scope, collections };
+    let lines = toml::to_string(&TokenFile { token: vec![token] }).expect("names and words are plain data");
+    Ok((secret, lines))
+}
+
+fn hash_of(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes().as_chunks::<2>().0;
+    let bytes = digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok().filter(|_| text.len() == 64)
+}
+
+/// Whoever asks.
+#[derive(Debug, Clone)]
+pub struct Caller(Option<Arc<Token>>);
+
+impl Caller {
+    /// The name of its token, for those who ask later who did it.
+    pub fn name(&self) -> &str {
+        self.0.as_ref().map_or("api", |token| &token.name)
+    }
+
+    pub fn may_read(&self, collection: &CollectionName) -> Result<(), Problem> {
+        self.may(Scope::Read, collection)
+    }
+
+    pub fn may_write(&self, collection: &CollectionName) -> Result<(), Problem> {
+        self.may(Scope::Write, collection)
+    }
+
+    /// Whether a list may name the collection.
+    pub fn sees(&self, collection: &CollectionName) -> bool {
+        self.may_read(collection).is_ok()
+    }
+
+    fn may(&self, scope: Scope, collection: &CollectionName) -> Result<(), Problem> {
+        let Some(token) = &self.0 else { return Ok(()) };
+        let forbidden = |detail: String| Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        if !token.collections.is_empty() && !token.collections.contains(collection) {
+            return forbidden(format!("this token is not for collection {collection}"));
+        }
+        match token.scope >= scope {
+            true => Ok(()),
+            false => forbidden("this token may only read".to_string()),
+        }
+    }
+}
+
+impl FromRequestParts<Shown> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shown: &Shown) -> Result<Caller, Problem> {
+        let Some(tokens) = &shown.tokens else { return Ok(Caller(None)) };
+        let refused = |detail: &str| {
+            shown.metrics.http_refused.inc();
+            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        };
+        let given = parts.headers.get(header::AUTHORIZATION);
+        let given = given.ok_or_else(|| refused("send a token: Authorization: Bearer facetd_…"))?;
+        let token = given.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let token = token.ok_or_else(|| refused("Authorization is not of the form Bearer facetd_…"))?;
+        let known = tokens.of(token.trim()).ok_or_else(|| refused("this token is not known here"))?;
+        Ok(Caller(Some(known)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_made_is_known_and_another_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let lobby = CollectionName::new("lobby").unwrap();
+        let (reader, read) = make("grafana", Scope::Read, Vec::new()).unwrap();
+        let (writer, write) = make("ada", Scope::Write, vec![lobby.clone()]).unwrap();
+        std::fs::write(&path, read + &write).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+        assert!(matches!(Tokens::read(&path), Err(TokenError::WorldReadable { .. })));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let tokens = Tokens::read(&path).unwrap();
+        let (reader, writer) = (Caller(tokens.of(&reader)), Caller(tokens.of(&writer)));
+        assert_eq!((reader.name(), writer.name()), ("grafana", "ada"));
+        let hall = CollectionName::new("hall").unwrap();
+        let may =
+            |caller: &Caller, collection| (caller.may_read(collection).is_ok(), caller.may_write(collection).is_ok());
+        assert_eq!([may(&reader, &lobby), may(&reader, &hall)], [(true, false), (true, false)]);
+        assert_eq!([may(&writer, &lobby), may(&writer, &hall)], [(true, true), (false, false)]);
+        assert!(tokens.of("facetd_").is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_not_right_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        assert!(matches!(Tokens::read(&path), Err(TokenError::Read { .. })));
+        for text in
+            ["", "[[token]]\nname = \"a\"\nsha256 = \"xyz\"\nscope = \"read\"\n", "[[token]]\nscope = \"all\"\n"]
+        {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(Tokens::read(&path), Err(TokenError::NotRight { .. })), "{text}");
+        }
+        assert!(make("", Scope::Read, Vec::new()).is_err() && make("a\nb", Scope::Read, Vec::new()).is_err());
+    }
+}

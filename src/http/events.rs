@@ -1,0 +1,124 @@
+//! Changes as they are committed, as server-sent events (WHATWG HTML, section 9.2).
+//!
+//! A reader goes on from a sequence, as far back as events are held; then it is told to begin anew. Whoever reads
+//! slowly holds up nobody: each reader takes what it has not sent yet out of the published maps, and one that falls
+//! behind what is held is told so and let go of.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{self, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use tokio::sync::watch;
+use utoipa::IntoParams;
+
+use super::access::Caller;
+use super::asked::{Path, Query};
+use super::problem::Problem;
+use super::reading::{Looked, OfCollection};
+use super::{Problems, Shown};
+use crate::engine::event::Event;
+use crate::face::CollectionName;
+use crate::publish::cloudevents::data_of_event;
+use crate::shutdown::Shutdown;
+use crate::view::{Since, View};
+
+/// Events taken at once.
+const AT_ONCE: usize = 256;
+/// How often a word is sent where there is nothing to tell, so that a dead connection is found out.
+const STILL_HERE: Duration = Duration::from_secs(15);
+
+/// Where to begin.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct From {
+    /// The first sequence wanted; left out: what happens from now on. A header Last-Event-ID, the last that was read,
+    /// comes first.
+    #[param(minimum = 1)]
+    from: Option<u64>,
+}
+
+/// Every change of a collection from a sequence on, as server-sent events: `id` is the sequence, `event` the type, `data`
+/// what schemas/cluster-event.schema.json describes
+#[utoipa::path(
+    get, path = "/v1/collections/{collection}/events", tag = "collections", params(OfCollection, From),
+    responses((status = 200, content_type = "text/event-stream", body = String), Problems)
+)]
+pub async fn events(
+    State(api): State<Shown>,
+    caller: Caller,
+    Path(path): Path<OfCollection>,
+    Query(asked): Query<From>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let Looked { name, shown } = path.look(&api, &caller)?;
+    let last_read = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = last_read.or(asked.from.map(|from| from.saturating_sub(1))).unwrap_or(shown.sequence());
+    if let Since::Gone { first } = shown.events_after(after, 0) {
+        return Err(gone(first));
+    }
+    let commits = shown.commits();
+    let reader =
+        Reader { view: api.view, shutdown: api.shutdown, collection: name, after, ahead: VecDeque::new(), commits };
+    let events = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        let written = written(&reader.collection, &event);
+        Some((Ok(written), reader))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here")))
+}
+
+fn gone(first: Option<u64>) -> Problem {
+    let held = match first {
+        Some(first) => format!("the first held is {first}"),
+        None => "none is held".to_string(),
+    };
+    let detail =
+        format!("events of that sequence are not held here, {held}: read them from the topic, or leave `from` out");
+    Problem::new(StatusCode::GONE, "gone", detail)
+}
+
+fn written(collection: &CollectionName, event: &Event) -> sse::Event {
+    let data = data_of_event(collection, event).to_string();
+    sse::Event::default().id(event.sequence.to_string()).event(event.change.event_type().name()).data(data)
+}
+
+struct Reader {
+    view: Arc<View>,
+    shutdown: Shutdown,
+    collection: CollectionName,
+    /// The last sequence taken.
+    after: u64,
+    /// Taken and not sent.
+    ahead: VecDeque<Arc<Event>>,
+    commits: watch::Receiver<u64>,
+}
+
+impl Reader {
+    /// Nothing more once events are gone that were not read, or the daemon stops.
+    async fn next(&mut self) -> Option<Arc<Event>> {
+        loop {
+            if let Some(event) = self.ahead.pop_front() {
+                return Some(event);
+            }
+            self.commits.mark_unchanged();
+            match self.view.collection(&self.collection)?.events_after(self.after, AT_ONCE) {
+                Since::Gone { .. } => return None,
+                Since::Events(events) => self.ahead.extend(events),
+            }
+            match self.ahead.back() {
+                Some(last) => self.after = last.sequence,
+                None => tokio::select! {
+                    changed = self.commits.changed() => changed.ok()?,
+                    () = self.shutdown.requested() => return None,
+                },
+            }
+        }
+    }
+}
