@@ -37,14 +37,14 @@ PRESETS = {
     # The models that are shipped for 128, 256 and 512 dimensions, trained on `facetd synth --kind varied`. A hop1 of 32
     # is what two cores train and run in reasonable time. What holds for another kind of faces is what the judge learns
     # of many kinds; a trained agreement knows those it was trained on, so it stays the cosine it begins as, and RE the
-    # mean. What is the best threshold for these small collections is too low for a large one: even odds at least.
+    # mean. What is the best threshold for these small collections is too low for a large one: the odds are the least.
     "varied": Preset(
         Architecture(
             **{"dimension": 256, "hop1": 32, "hop2": 5, "depth": 1, "heads": 4, "head_dimension": 32, "dropout": 0.2},
             **{"kind": FACETD, "edges": edges.NAMES},
         ),
         Plan(
-            **{"epochs": 0, "validation": 0.25, "odds": 0.5, "populations": 10},
+            **{"epochs": 0, "validation": 0.25, "odds": 0.4, "populations": 10},
             **{"judge_rate": 0.003, "judge_steps": 3000},
         ),
         halved=False,

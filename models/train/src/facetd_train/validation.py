@@ -94,6 +94,9 @@ class Validation:
     def thorough(self, model: Scorer) -> list[Choice]:
         """The best of each rule, that to be shipped first: `evidence` unless `single` is better by more than noise.
 
+        With odds given it is `evidence`: under `single` one false link joins two people, and the larger a collection
+        the likelier there is one.
+
         Of evidence the fewest pairs a face that are not worse by more than noise: their threshold is the highest, and
         so are its components of links the smallest.
         """
@@ -106,7 +109,7 @@ class Validation:
             return [single]
         highest = max(choice.goodness for choice in evidence)
         best = next(choice for choice in evidence if choice.goodness >= highest - NOISE)  # by per_face ascending
-        return [single, best] if single.goodness > best.goodness + NOISE else [best, single]
+        return [best, single] if self.odds or single.goodness <= best.goodness + NOISE else [single, best]
 
 
 def dense_part(faces: Faces, count: int, seed: int) -> Faces:
@@ -161,15 +164,17 @@ def choose(rule: Rule, curves: Curves, floor: float = 0.0, odds: float = 0.0) ->
     threshold rises with them; and a merge too many joins two people, while one too few is often made up for later.
     The mean is smoothed over the neighbouring thresholds, for a narrow peak on validation is luck.
 
-    `floor` is where the linkages of strangers lie, from which hysteresis counts. No threshold is below `odds` of the
-    evidence of two lone faces that are surely one person.
+    `floor` is where the linkages of strangers lie, from which hysteresis counts. With `odds` given the threshold is the
+    best, but none below that share of the evidence of two lone faces that are surely one person: of collections of many
+    kinds, what is caution for one tears the people of another apart.
     """
     mean = np.mean(list(curves.values()), axis=0)
     padded = np.pad(mean, 2, mode="edge")
     smooth = np.convolve(padded, np.ones(5) / 5, mode="valid")
     best = int(smooth.argmax())
     cautious = int(np.flatnonzero(smooth >= smooth[best] - CAUTION * (1 - smooth[best])).max())
-    chosen = max(cautious, int(np.searchsorted(THRESHOLDS, odds / max(1, rule.per_face))))
+    least = int(np.searchsorted(THRESHOLDS, odds / max(1, rule.per_face)))
+    chosen = max(best, least) if odds else cautious
     threshold = float(THRESHOLDS[chosen])
     return Choice(
         merging=Merging(rule, threshold, threshold_off=round(floor + HYSTERESIS * (threshold - floor), 3)),
