@@ -25,6 +25,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Width of the shipped model's embeddings.
 const DIMENSION: usize = 128;
@@ -70,6 +71,16 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
+    // However it is ended, its state goes with it.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let shutdown = daemon.shutdown();
+    edges.spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        shutdown.request();
+    });
     println!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len());
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
@@ -83,12 +94,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     if reported.is_ok() && std::io::stdout().is_terminal() {
         println!("the clusters are still to be seen at http://{}; Ctrl-C ends it", daemon.address());
         let shutdown = daemon.shutdown();
-        edges.block_on(async {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                () = shutdown.requested() => {}
-            }
-        });
+        edges.block_on(shutdown.requested());
     }
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
