@@ -137,7 +137,7 @@ fn until_settled(daemon: &Running) {
 }
 
 fn status(daemon: &Running, number: usize) -> String {
-    let answer = daemon.get(&format!("/v1/collections/default/faces/{}", id(number))).unwrap();
+    let answer = daemon.get(&format!("/v1/collections/default/faces/{}", id(number).replace('/', "%2F"))).unwrap();
     answer.split_whitespace().nth(1).unwrap().to_string()
 }
 

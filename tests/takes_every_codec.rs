@@ -53,10 +53,10 @@ fn one_face_in_every_form_is_one_face() {
     daemon.wait_metric("facetd_engine_faces", 2.0, LIMIT);
     assert_eq!(daemon.metric("facetd_engine_faces"), 2.0);
     for collection in ["default", "annex"] {
-        let answer = daemon.get(&format!("/v1/collections/{collection}/faces/cam/1")).unwrap();
+        let answer = daemon.get(&format!("/v1/collections/{collection}/faces/cam%2F1")).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"cluster_id\":\"1\""), "{answer}");
     }
-    let answer = daemon.get("/v1/collections/annex/faces/cam/2").unwrap();
+    let answer = daemon.get("/v1/collections/annex/faces/cam%2F2").unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(daemon.terminate().success());
 
