@@ -4,6 +4,8 @@
 //! laid over it. All that is wrong is found before anything is refused, and each error begins with
 //! its key.
 
+mod layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,17 +16,13 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use layers::{Keys, credentials, is_known, leaves, overlay_environment, set, unknown};
+
 use crate::face::CollectionName;
 use crate::model::{Device, Stage};
 
 /// Every key with its comment and default.
-pub const DEFAULT: &str = include_str!("../config/facetd.toml");
-/// FACETD_SECTION__KEY overrides section.key. Variables without the double underscore are not ours.
-const ENVIRONMENT_PREFIX: &str = "FACETD_";
-const ENVIRONMENT_SEPARATOR: &str = "__";
-/// The tables whose keys are the user's own.
-const FREE_TABLES: [&str; 2] = ["kafka.librdkafka_options", "collections.override"];
-
+pub const DEFAULT: &str = include_str!("../../config/facetd.toml");
 /// Everything wrong with a configuration, an entry an error.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -43,16 +41,6 @@ pub struct Config {
     pub log: Log,
     #[serde(skip)]
     keys: Keys,
-}
-
-/// Every key's value as it was read, to tell what another configuration changes. No log shows it: some are secrets.
-#[derive(Clone, Default)]
-struct Keys(Table);
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(keys)")
-    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -447,89 +435,6 @@ impl Config {
     }
 }
 
-/// What systemd was told to load (`LoadCredential=`): files named as variables are, with the value alone.
-fn credentials() -> impl Iterator<Item = (String, String)> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").and_then(|folder| std::fs::read_dir(folder).ok());
-    let files = folder.into_iter().flatten().filter_map(Result::ok);
-    files.filter_map(|file| {
-        let name = file.file_name().into_string().ok()?;
-        // What is not text is no key's value: others may be there that the configuration names as files.
-        let value = std::fs::read_to_string(file.path()).ok()?;
-        Some((name, value.trim_end_matches('\n').to_string()))
-    })
-}
-
-/// Sets what the environment overrides; answers what it could not place.
-fn overlay_environment(
-    given: &mut Table,
-    defaults: &Table,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Vec<String> {
-    let mut errors = Vec::new();
-    for (name, text) in environment {
-        let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        let Some((section, key)) = path.split_once(ENVIRONMENT_SEPARATOR) else { continue };
-        let (section, key) = (section.to_lowercase(), key.to_lowercase());
-        // As it stands where the default is text, except for a list; as TOML elsewhere.
-        let is_text = defaults.get(&section).and_then(|keys| keys.get(&key)).is_some_and(Value::is_str);
-        let value = match text.parse::<Value>() {
-            Ok(value @ Value::Array(_)) => value,
-            Ok(value) if !is_text && !matches!(value, Value::String(_) | Value::Datetime(_)) => value,
-            _ => Value::String(text),
-        };
-        match given.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
-            Value::Table(table) => drop(table.insert(key, value)),
-            _ => errors.push(format!("{name}: {section} is not a section")),
-        }
-    }
-    errors
-}
-
-/// A key and its value, the key written section.key.
-fn leaves(table: &Table) -> Vec<(String, Value)> {
-    let mut found = Vec::new();
-    for (section, value) in table {
-        match value {
-            Value::Table(keys) if !keys.is_empty() => {
-                found.extend(keys.iter().map(|(key, value)| (format!("{section}.{key}"), value.clone())));
-            }
-            Value::Table(_) => {}
-            _ => found.push((section.clone(), value.clone())),
-        }
-    }
-    found
-}
-
-fn is_known(defaults: &Table, key: &str) -> bool {
-    let section_and_key = key.split_once('.');
-    FREE_TABLES.contains(&key)
-        || section_and_key.is_some_and(|(section, key)| {
-            defaults.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
-        })
-}
-
-fn unknown(defaults: &Table, key: &str) -> String {
-    let section = key.split('.').next().unwrap_or(key);
-    match defaults.get(section).and_then(Value::as_table) {
-        Some(table) => {
-            let known: Vec<&str> = table.keys().map(String::as_str).collect();
-            format!("{key}: unknown key; [{section}] has {}", known.join(", "))
-        }
-        None => {
-            let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
-            format!("{key}: unknown section; there are {}", known.join(", "))
-        }
-    }
-}
-
-fn set(table: &mut Table, key: &str, value: Value) {
-    if let Some((section, key)) = key.split_once('.')
-        && let Some(Value::Table(section)) = table.get_mut(section)
-    {
-        section.insert(key.to_string(), value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -642,7 +547,7 @@ mod tests {
 
     fn comments_of_the_structs() -> Comments {
         let (mut section, mut comment, mut found) = (String::new(), Vec::new(), Comments::new());
-        let source = include_str!("config.rs").split("/// Partitions of the input topic.\n").next().unwrap();
+        let source = include_str!("mod.rs").split("/// Partitions of the input topic.\n").next().unwrap();
         for line in source.lines() {
             if let Some(name) = line.strip_prefix("pub struct ") {
                 section = name.trim_end_matches(" {").to_lowercase();
