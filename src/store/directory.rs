@@ -1,7 +1,8 @@
 //! The folders of a state directory, and the lock that gives it one user.
 
-use std::fs::{DirEntry, File, OpenOptions, TryLockError};
+use std::fs::{DirEntry, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -55,7 +56,12 @@ impl Directory {
         let vectors = path.join(VECTORS);
         // A folder lasts once the folder it is in is synced.
         let new: Vec<&Path> = vectors.ancestors().take_while(|folder| !folder.exists()).collect();
+        let is_new = new.contains(&path);
         std::fs::create_dir_all(&vectors).map_err(StoreError::io(&vectors))?;
+        if is_new {
+            // What is in it is about people: it is for its owner, until who made the folder says otherwise.
+            std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(StoreError::io(path))?;
+        }
         for parent in new.into_iter().filter_map(Path::parent) {
             sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
         }
@@ -221,6 +227,18 @@ fn size_of(folder: &Path) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_made_is_for_its_owner_and_one_that_was_there_stays_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let (made, there) = (parent.path().join("made"), parent.path().join("there"));
+        std::fs::create_dir(&there).unwrap();
+        std::fs::set_permissions(&there, Permissions::from_mode(0o750)).unwrap();
+        for (folder, expected) in [(made, 0o700), (there, 0o750)] {
+            Directory::create(&folder).unwrap();
+            assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, expected, "{}", folder.display());
+        }
+    }
 
     #[test]
     fn a_vector_file_says_whose_it_is() {
