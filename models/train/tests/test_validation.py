@@ -67,9 +67,17 @@ def test_a_part_of_many_people_is_as_dense_as_all_of_them(people: Faces) -> None
     assert nearest(part) > nearest(data.at_most(people, 100, 0))
 
 
-@pytest.mark.parametrize(("lead", "shipped"), [(0.0, "evidence"), (0.9 * NOISE, "evidence"), (1.1 * NOISE, "single")])
-def test_single_ships_only_when_it_is_better_by_more_than_noise(
-    lead: float, shipped: str, model: FaceTransformer, people: Faces, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("lead", "odds", "shipped"),
+    [
+        (0.0, 0.0, "evidence"),
+        (0.9 * NOISE, 0.0, "evidence"),
+        (1.1 * NOISE, 0.0, "single"),
+        (1.1 * NOISE, 0.4, "evidence"),
+    ],
+)
+def test_single_ships_only_without_odds_and_when_it_is_better_by_more_than_noise(
+    lead: float, odds: float, shipped: str, model: FaceTransformer, people: Faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def judged(rule: object, *_: object) -> Choice:
         # Of the evidence rules the last is best, but not by more than noise than the second.
@@ -77,7 +85,8 @@ def test_single_ships_only_when_it_is_better_by_more_than_noise(
         return Choice(replace(MERGING, rule=rule), goodness, {})
 
     monkeypatch.setattr(validation, "choose", judged)
-    choices = Validation(people.of(np.arange(30)), people.of(np.arange(30, 50)), 0).thorough(model)
+    held_out, others = people.of(np.arange(30)), people.of(np.arange(30, 50))
+    choices = Validation(held_out, others, 0, odds=odds).thorough(model)
     assert choices[0].merging.rule.name == shipped
     assert {choice.merging.rule for choice in choices} == {SINGLE, EVIDENCE[1]}
 
