@@ -134,6 +134,21 @@ fn what_is_there_can_be_looked_up_and_changed() {
         let named = api.ask("PATCH", &path, Some(json!({ "name": null }))).json(200);
         assert_eq!((named.get("name"), named["pinned"].as_bool()), (None, Some(true)));
 
+        // What cannot be said leaves nothing of it said.
+        let elsewhere = clusters.iter().map(|cluster| &cluster["cluster_id"]).find(|id| **id != json!(person)).unwrap();
+        let path = format!("/v1/collections/lobby/clusters/{}/faces", elsewhere.as_str().unwrap());
+        let first = api.get(&path)["faces"][0]["face_id"].clone();
+        let word = json!({ "kind": "cannot_link", "a": face_id(1, 1), "b": first });
+        api.ask("POST", "/v1/collections/lobby/constraints", Some(word.clone())).json(200);
+        let moved = json!({ "face_id": face_id(1, 1), "cluster_id": elsewhere });
+        let refused = api.ask("POST", "/v1/collections/lobby/moves", Some(moved)).json(409);
+        assert_eq!(refused["type"], json!("urn:facetd:contradiction"));
+        let constraints = api.all("/v1/collections/lobby/constraints", "constraints");
+        assert_eq!(constraints.len(), 1, "{constraints:?}");
+        let [a, b] = [&word["a"], &word["b"]].map(|face| encoded(face.as_str().unwrap()));
+        let taken_back = api.ask("DELETE", &format!("/v1/collections/lobby/constraints?a={a}&b={b}"), None).json(200);
+        assert_eq!(taken_back, json!({ "released": 1 }));
+
         let mut others = clusters.iter().map(|cluster| &cluster["cluster_id"]).filter(|id| **id != json!(person));
         let moved = json!({ "face_id": face_id(1, 1), "cluster_id": others.next().unwrap() });
         let moved = api.ask("POST", "/v1/collections/lobby/moves", Some(moved)).json(200);
@@ -336,6 +351,19 @@ fn whoever_has_no_token_for_it_is_refused() {
     assert_eq!(listed, json!({ "collections": [] }), "nor are the names of others told");
     assert!(!installation.log().contains(write.as_ref().unwrap().as_str()), "a token is in the log");
     assert!(daemon.terminate().success(), "{}", installation.log());
+
+    let check = |listen: &str, tokens: &str| {
+        let mut check = facetd();
+        check.args(["check", "--config"]).arg(installation.config());
+        let output = check.env("FACETD_HTTP__LISTEN", listen).env("FACETD_HTTP__TOKENS", tokens).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        told.lines().find(|line| line.starts_with("http")).unwrap().to_string()
+    };
+    let file_name = file.to_str().unwrap();
+    assert!(check("0.0.0.0:9464", file_name).ends_with("ok     0.0.0.0:9464, 3 tokens"));
+    assert!(check("0.0.0.0:9464", "").contains("WRONG") && check("0.0.0.0:9464", "").contains("facetd token"));
+    assert!(check("127.0.0.1:9464", "").contains("everyone on this machine"));
+    assert!(check("127.0.0.1:9464", "/nowhere/tokens.toml").contains("cannot read the tokens in /nowhere"));
 
     let open = installation.command().env("FACETD_HTTP__LISTEN", "0.0.0.0:0").status().unwrap();
     assert!(!open.success() && installation.log().contains("facetd token"), "{}", installation.log());

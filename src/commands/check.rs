@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use facetd::config::{CollectionSettings, Collections, Config};
+use facetd::config::{CollectionSettings, Collections, Config, Http};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
+use facetd::http::access::Tokens;
+use facetd::http::may_listen;
 use facetd::model::Stage;
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
@@ -57,6 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Err(error) => tell("model", Err(error.to_string())),
     }
+    tell("http", check_http(&config.http));
     for kept in retention(&config.collections) {
         tell("keeps", Ok(kept));
     }
@@ -81,6 +84,17 @@ fn check_state(folder: &Path, model: &Model) -> Result<String, StoreError> {
         }
     };
     Store::check_room(folder).map(|()| told)
+}
+
+/// Who could ask, and whether facetd would listen there.
+fn check_http(http: &Http) -> Result<String, String> {
+    let tokens = http.tokens().map(Tokens::read).transpose().map_err(|error| error.to_string())?;
+    may_listen(http.listen, tokens.is_some()).map_err(|error| error.to_string())?;
+    let who = match tokens {
+        Some(tokens) => format!("{} tokens", tokens.len()),
+        None => "everyone on this machine may do everything".to_string(),
+    };
+    Ok(format!("{}, {who}", http.listen))
 }
 
 /// What is kept of which collections, where anything ever expires.

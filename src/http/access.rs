@@ -102,6 +102,12 @@ impl Tokens {
         }
     }
 
+    /// How many; there is at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.by_hash.len()
+    }
+
     fn of(&self, token: &str) -> Option<Arc<Token>> {
         self.by_hash.get(&hash_of(token)).cloned()
     }

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use utoipa::IntoParams;
 
 use super::access::Caller;
-use super::asked::{Path, Query};
 use super::problem::Problem;
 use super::reading::{Looked, OfCollection};
+use super::requests::{Path, Query};
 use super::{Problems, Shown};
 use crate::engine::event::Event;
 use crate::face::CollectionName;
@@ -37,7 +37,7 @@ const STILL_HERE: Duration = Duration::from_secs(15);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct From {
+pub struct Beginning {
     /// The first sequence wanted; left out: what happens from now on. A header Last-Event-ID, the last that was read,
     /// comes first.
     #[param(minimum = 1)]
@@ -47,14 +47,14 @@ pub struct From {
 /// Every change of a collection from a sequence on, as server-sent events: `id` is the sequence, `event` the type, `data`
 /// what schemas/cluster-event.schema.json describes
 #[utoipa::path(
-    get, path = "/v1/collections/{collection}/events", tag = "collections", params(OfCollection, From),
+    get, path = "/v1/collections/{collection}/events", tag = "collections", params(OfCollection, Beginning),
     responses((status = 200, content_type = "text/event-stream", body = String), Problems)
 )]
 pub async fn events(
     State(api): State<Shown>,
     caller: Caller,
     Path(path): Path<OfCollection>,
-    Query(asked): Query<From>,
+    Query(asked): Query<Beginning>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     let Looked { name, shown } = path.look(&api, &caller)?;

@@ -9,9 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
 use super::answers::{Found, FoundCluster, Picture, Pictured, PicturedLinkage, Step, Why};
-use super::asked::{EmbeddingAsked, Json, Path, Query, limit};
 use super::problem::Problem;
 use super::reading::{Looked, OfCluster, OfCollection};
+use super::requests::{EmbeddingAsked, Json, Path, Query, limit};
 use super::{Problems, Shown};
 use crate::engine::look::{self, WhyError};
 use crate::face::{CollectionName, Embedding, FaceId};
@@ -33,22 +33,26 @@ pub struct Search {
     post, path = "/v1/search", tag = "search", request_body = Search, responses((status = 200, body = Found), Problems)
 )]
 pub async fn search(
-    State(shown): State<Shown>,
+    State(api): State<Shown>,
     caller: Caller,
     Json(asked): Json<Search>,
 ) -> Result<Answer<Found>, Problem> {
-    let desk = shown.desk()?;
+    let desk = api.desk()?;
     let collection = match &asked.collection {
         Some(name) => CollectionName::new(name)?,
         None => desk.default_collection.clone(),
     };
-    let Looked { name, shown } = shown.look(&caller, collection.as_str())?;
+    let Looked { name, .. } = api.look(&caller, collection.as_str())?;
     let most = limit(asked.limit)?;
     let embedding = Embedding::normalise(&asked.embedding.values()?, desk.dimension)?;
     let found = desk.asks.look(name.clone(), move |engine| engine.find(&embedding)).await?;
     let found = found.ok_or_else(|| Problem::no_such_collection(name.as_str()))?.map_err(Problem::of_engine)?;
-    // Of the moment the collection was looked at: a cluster that came since is left out.
-    let cluster = |found: look::FoundCluster| Some(FoundCluster::of(found.clone(), shown.cluster(found.id)?));
+    // A cluster that ended since the engine answered is left out.
+    let Looked { shown, .. } = api.look(&caller, name.as_str())?;
+    let cluster = |found: look::FoundCluster| {
+        let listed = shown.cluster(found.id)?;
+        Some(FoundCluster::of(found, listed))
+    };
     let clusters = found.clusters.into_iter().filter_map(cluster).take(most).collect();
     Ok(Answer(Found { would_join: found.would_join.map(|id| id.to_string()), clusters }))
 }

@@ -7,13 +7,13 @@
 
 pub mod access;
 mod answers;
-mod asked;
 mod events;
 mod looking;
 mod operating;
 mod page;
 mod problem;
 mod reading;
+mod requests;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -84,11 +84,16 @@ pub enum ListenError {
     Open(SocketAddr),
 }
 
-/// `tokens`: whether there are any, without which only this machine may ask.
-pub async fn listen(address: SocketAddr, tokens: bool) -> Result<TcpListener, ListenError> {
-    if !address.ip().is_loopback() && !tokens {
-        return Err(ListenError::Open(address));
+/// Without tokens only this machine may ask.
+pub fn may_listen(address: SocketAddr, tokens: bool) -> Result<(), ListenError> {
+    match address.ip().is_loopback() || tokens {
+        true => Ok(()),
+        false => Err(ListenError::Open(address)),
     }
+}
+
+pub async fn listen(address: SocketAddr, tokens: bool) -> Result<TcpListener, ListenError> {
+    may_listen(address, tokens)?;
     TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })
 }
 

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answers::{self, Cluster, ConstraintKind, Erased, Face, Released};
-use super::asked::{Json, Path, Query, cluster_id};
 use super::looking::TwoFaces;
 use super::problem::Problem;
 use super::reading::{Looked, OfCluster, OfCollection, OfFace};
+use super::requests::{Json, Path, Query, cluster_id};
 use super::{Problems, Shown};
 use crate::engine::changes::{Constraint, Outcome, PairOfFaces, Request};
 use crate::engine::event::Cause;
@@ -220,13 +220,17 @@ pub async fn move_face(
         let other = |cluster| shown.members(cluster, None, 2).items.into_iter().find(|other| *other != face);
         let apart = other(from).map(|other| word_of(ConstraintKind::CannotLink, &face, &other, &caller));
         let together = other(to).map(|other| word_of(ConstraintKind::MustLink, &face, &other, &caller));
-        if let Some(apart) = &apart {
-            api.operate(&name, Request::Constrain(apart.clone())).await?;
+        // What was said before by somebody stays, whatever becomes of the second word.
+        let mut said_now = None;
+        if let Some(apart) = apart
+            && api.operate(&name, Request::Constrain(apart.clone())).await? == Outcome::Done
+        {
+            said_now = Some(apart);
         }
         if let Some(together) = together
             && let Err(problem) = api.operate(&name, Request::Constrain(together)).await
         {
-            if let Some(Constraint { a, b, .. }) = apart {
+            if let Some(Constraint { a, b, .. }) = said_now {
                 api.operate(&name, Request::Release { a, b }).await?;
             }
             return Err(problem);

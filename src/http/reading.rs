@@ -9,8 +9,8 @@ use utoipa::IntoParams;
 
 use super::access::Caller;
 use super::answers::{Cluster, Clusters, Collection, Collections, Constraint, Constraints, Face, Member, Members};
-use super::asked::{ClustersAsked, PageAsked, Path, Query, cluster_id, cursor};
 use super::problem::Problem;
+use super::requests::{ClustersAsked, PageAsked, Path, Query, cluster_id, cursor};
 use super::{Problems, Shown};
 use crate::engine::changes::PairOfFaces;
 use crate::face::{CollectionName, FaceId};

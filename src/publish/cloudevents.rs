@@ -203,7 +203,6 @@ impl Wire {
     }
 }
 
-/// What an event says of its own change.
 /// An event as schemas/cluster-event.schema.json describes it.
 pub fn data_of_event(collection: &CollectionName, event: &Event) -> Value {
     let Event { sequence, cause, change, retired: _ } = event;
@@ -215,6 +214,7 @@ pub fn data_of_event(collection: &CollectionName, event: &Event) -> Value {
     data
 }
 
+/// What an event says of its own change.
 fn data_of(change: &Change) -> Value {
     match change {
         Change::Created { cluster, face } => {
