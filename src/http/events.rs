@@ -12,10 +12,10 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
 use tokio::sync::watch;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
 use super::problem::Problem;
@@ -32,23 +32,48 @@ use crate::view::{Since, View};
 const AT_ONCE: usize = 256;
 /// How often a word is sent where there is nothing to tell, so that a dead connection is found out.
 const STILL_HERE: Duration = Duration::from_secs(15);
+const LAST_READ: &str = "Last-Event-ID";
 
 /// Where to begin.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Beginning {
-    /// The first sequence wanted; left out: what happens from now on. A header Last-Event-ID, the last that was read,
-    /// comes first.
+    /// The first sequence wanted; left out: what happens from now on. A header Last-Event-ID comes first.
     #[param(minimum = 1)]
     from: Option<u64>,
+    /// Events at most, after which the answer ends; left out: it goes on.
+    #[param(minimum = 1)]
+    limit: Option<usize>,
 }
 
-/// Every change of a collection from a sequence on, as server-sent events: `id` is the sequence, `event` the type, `data`
-/// what schemas/cluster-event.schema.json describes
+/// The last sequence that was read, which a browser says when it connects anew.
+fn last_read(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(given) = headers.get(LAST_READ) else { return Ok(None) };
+    let sequence = given.to_str().ok().and_then(|text| text.parse().ok());
+    sequence.map(Some).ok_or_else(|| Problem::bad_request(format!("{LAST_READ} is no sequence: {given:?}")))
+}
+
+/// One change, in the parts that the event stream format gives it.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what written() writes")]
+struct ServerSentEvent {
+    /// The sequence.
+    #[schema(pattern = "^[0-9]+$")]
+    id: String,
+    /// The type.
+    #[schema(example = "created")]
+    event: String,
+    /// JSON, as schemas/cluster-event.schema.json describes it.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+/// Every change of a collection from a sequence on, as server-sent events
 #[utoipa::path(
-    get, path = "/v1/collections/{collection}/events", tag = "collections", params(OfCollection, Beginning),
-    responses((status = 200, content_type = "text/event-stream", body = String), Problems)
+    get, path = "/v1/collections/{collection}/events", tag = "collections",
+    params(OfCollection, Beginning, ("Last-Event-ID" = Option<u64>, Header, description = "The last sequence that was read")),
+    responses((status = 200, content_type = "text/event-stream", body = ServerSentEvent), Problems)
 )]
 pub async fn events(
     State(api): State<Shown>,
@@ -58,8 +83,11 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     let Looked { name, shown } = path.look(&api, &caller)?;
-    let last_read = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-    let after = last_read.or(asked.from.map(|from| from.saturating_sub(1))).unwrap_or(shown.sequence());
+    let limit = match asked.limit {
+        Some(0) => return Err(Problem::bad_request("limit is 0, and has to be at least 1")),
+        limit => limit.unwrap_or(usize::MAX),
+    };
+    let after = last_read(&headers)?.or(asked.from.map(|from| from.saturating_sub(1))).unwrap_or(shown.sequence());
     if let Since::Gone { first } = shown.events_after(after, 0) {
         return Err(gone(first));
     }
@@ -71,7 +99,7 @@ pub async fn events(
         let written = written(&reader.collection, &event);
         Some((Ok(written), reader))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here")))
+    Ok(Sse::new(events.take(limit)).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here")))
 }
 
 fn gone(first: Option<u64>) -> Problem {

@@ -62,7 +62,9 @@ pub async fn search(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct TwoFaces {
+    #[param(min_length = 1, max_length = 512)]
     a: String,
+    #[param(min_length = 1, max_length = 512)]
     b: String,
 }
 

@@ -138,7 +138,9 @@ pub async fn describe_cluster(
 pub struct Word {
     #[schema(inline)]
     kind: ConstraintKind,
+    #[schema(min_length = 1, max_length = 512)]
     a: String,
+    #[schema(min_length = 1, max_length = 512)]
     b: String,
 }
 
@@ -193,6 +195,7 @@ pub async fn release(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
+    #[schema(min_length = 1, max_length = 512)]
     face_id: String,
     #[schema(example = "12", pattern = "^[0-9]{1,19}$")]
     cluster_id: String,

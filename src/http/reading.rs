@@ -20,6 +20,7 @@ use crate::view::{AfterCluster, AfterFace, CollectionView, Page};
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct OfCollection {
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     collection: String,
 }
 
@@ -27,8 +28,10 @@ pub struct OfCollection {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct OfFace {
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     collection: String,
     /// Percent-encoded: a slash in it is %2F.
+    #[param(min_length = 1, max_length = 512)]
     face_id: String,
 }
 
@@ -36,6 +39,7 @@ pub struct OfFace {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct OfCluster {
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     collection: String,
     #[param(example = "12", pattern = "^[0-9]{1,19}$")]
     cluster_id: String,

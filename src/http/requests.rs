@@ -1,11 +1,12 @@
 //! What is asked, checked: parts of paths, queries and bodies, and cursors. Whatever is wrong with them is a
 //! [`Problem`].
 
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
@@ -24,9 +25,18 @@ pub struct Path<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(Problem))]
 pub struct Query<T>(pub T);
 
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
 pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Json<T>, Problem> {
+        // By way of an object: a list of a struct's values would be taken for the struct too.
+        let axum::Json(object) = axum::Json::<serde_json::Map<String, Value>>::from_request(request, state).await?;
+        let asked = T::deserialize(Value::Object(object));
+        asked.map(Json).map_err(|error| Problem::unprocessable("bad-request", error.to_string()))
+    }
+}
 
 /// A page of a list.
 #[derive(Deserialize, IntoParams)]
