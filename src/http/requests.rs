@@ -1,15 +1,18 @@
 //! What is asked, checked: parts of paths, queries and bodies, and cursors. Whatever is wrong with them is a
 //! [`Problem`].
 
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Shown;
 use super::problem::Problem;
 use crate::face::ClusterId;
+use crate::metrics::CutOff;
 use crate::view::ClusterOrder;
 
 /// Items of a page where nothing is said, and at most.
@@ -24,9 +27,24 @@ pub struct Path<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(Problem))]
 pub struct Query<T>(pub T);
 
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
+/// A body, which has to be there within a time.
 pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Shown> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shown: &Shown) -> Result<Json<T>, Problem> {
+        let within = shown.bounds.body;
+        match tokio::time::timeout(within, axum::Json::from_request(request, shown)).await {
+            Ok(read) => read.map(|axum::Json(asked)| Json(asked)).map_err(Problem::from),
+            Err(_) => {
+                shown.metrics.cut_off(CutOff::Body);
+                let detail = format!("the body was not there within {} seconds", within.as_secs_f32());
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow-a-body", detail))
+            }
+        }
+    }
+}
 
 /// A page of a list.
 #[derive(Deserialize, IntoParams)]
