@@ -26,6 +26,7 @@
 #![deny(unsafe_code)]
 
 pub mod asks;
+pub mod audit;
 pub mod codec;
 pub mod config;
 pub mod daemon;

@@ -82,6 +82,11 @@ pub struct Metrics {
     pub http_seconds: HistogramVec,
     pub http_responses: IntCounterVec,
     pub http_refused: IntCounter,
+    pub http_connections: IntGauge,
+    pub http_turned_away: IntCounter,
+    pub http_cut_off: IntCounterVec,
+    pub http_certificate_expiry: IntGauge,
+    pub audit_failures: IntCounter,
 }
 
 /// Faces erased, by cause.
@@ -90,6 +95,28 @@ pub struct Erased(IntCounterVec);
 impl Erased {
     pub fn because_of(&self, cause: Cause) -> IntCounter {
         self.0.with_label_values(&[cause.kind()])
+    }
+}
+
+/// Where a client of HTTP took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutOff {
+    Handshake,
+    Head,
+    Body,
+    Answer,
+}
+
+impl CutOff {
+    const ALL: [CutOff; 4] = [CutOff::Handshake, CutOff::Head, CutOff::Body, CutOff::Answer];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            CutOff::Handshake => "handshake",
+            CutOff::Head => "head",
+            CutOff::Body => "body",
+            CutOff::Answer => "answer",
+        }
     }
 }
 
@@ -310,6 +337,25 @@ impl Metrics {
                 "facetd_http_refused_total",
                 "Requests without a token that is known; rising, somebody tries, or a client has an old one",
             ),
+            http_connections: new.gauge("facetd_http_connections", "Connections open; http.connections is the most"),
+            http_turned_away: new.counter(
+                "facetd_http_turned_away_total",
+                "Connections closed at once because there were http.connections already; raise it, or see who holds them",
+            ),
+            http_cut_off: new.counters(
+                "facetd_http_cut_off_total",
+                "Connections and requests that took too long: in the handshake of TLS (a client without TLS, or that does not \
+                 trust the certificate, counts here too), sending their head or body, or reading what they asked for",
+                "at",
+            ),
+            http_certificate_expiry: new.gauge(
+                "facetd_http_certificate_expiry_timestamp_seconds",
+                "When the certificate of http.tls_certificate expires, in seconds since 1970; 0: there is no TLS",
+            ),
+            audit_failures: new.counter(
+                "facetd_audit_failures_total",
+                "Lines that could not be written to the audit log; what was asked for by hand was refused, see the log for why",
+            ),
             registry: new.registry,
         };
         metrics.show_zeros();
@@ -327,9 +373,17 @@ impl Metrics {
         for event_type in EventType::ALL {
             self.events.with_label_values(&[event_type.name()]);
         }
+        for at in CutOff::ALL {
+            self.http_cut_off.with_label_values(&[at.name()]);
+        }
         for cause in ["record", "expired", "api"] {
             self.erased.0.with_label_values(&[cause]);
         }
+    }
+
+    /// Counts a client of HTTP that took too long.
+    pub fn cut_off(&self, at: CutOff) {
+        self.http_cut_off.with_label_values(&[at.name()]).inc();
     }
 
     /// The text Prometheus scrapes.

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
+use facetd::audit::{Deed, Outcome};
 use facetd::daemon::clock::now;
 use facetd::store::{Commit, FaceKey};
 
@@ -21,17 +22,26 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Stopped { mut store, collection, .. } = arguments.target.open()?;
-    let mut allow = Vec::new();
+    let mut stopped = arguments.target.open()?;
+    let Stopped { store, collection, .. } = &stopped;
+    let mut faces = Vec::new();
     for id in &arguments.ids {
         let face = Stopped::face_id(id)?;
-        if !store.is_suppressed(&collection, &face) {
+        if !store.is_suppressed(collection, &face) {
             bail!("face {face} of collection {collection} is not kept from coming back: just send it");
         }
-        allow.push(FaceKey { collection: collection.clone(), face });
+        faces.push(face);
     }
+    let collection = collection.clone();
+    let begun = stopped.begin(Deed::allow(&collection, faces.clone()))?;
+    let allow: Vec<FaceKey> = faces.into_iter().map(|face| FaceKey { collection: collection.clone(), face }).collect();
     let allowed = allow.len();
-    store.commit(&Commit { allow, now: now(), ..Commit::default() })?;
+    let committed = stopped.store.commit(&Commit { allow, now: now(), ..Commit::default() });
+    begun.end(&match &committed {
+        Ok(_) => Outcome::Done { erased: None },
+        Err(error) => Outcome::Unknown { why: error.to_string() },
+    })?;
+    committed?;
     println!("collection {collection}: {allowed} erased faces may come back; send them again");
     Ok(())
 }

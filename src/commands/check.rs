@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use facetd::config::{CollectionSettings, Collections, Config, Http};
 use facetd::daemon::LoadedModel;
+use facetd::daemon::clock::now;
 use facetd::daemon::shard::ShardSettings;
 use facetd::http::access::Tokens;
 use facetd::http::may_listen;
+use facetd::http::tls::Certificate;
 use facetd::model::Stage;
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
@@ -90,11 +92,18 @@ fn check_state(folder: &Path, model: &Model) -> Result<String, StoreError> {
 fn check_http(http: &Http) -> Result<String, String> {
     let tokens = http.tokens().map(Tokens::read).transpose().map_err(|error| error.to_string())?;
     may_listen(http.listen, tokens.is_some()).map_err(|error| error.to_string())?;
+    let certificate = http.tls().map(|(certificate, key)| Certificate::read(certificate, key, now().0 / 1000));
+    let certificate = certificate.transpose().map_err(|error| error.to_string())?;
     let who = match tokens {
         Some(tokens) => format!("{} tokens", tokens.len()),
         None => "everyone on this machine may do everything".to_string(),
     };
-    Ok(format!("{}, {who}", http.listen))
+    let how = match certificate {
+        Some(certificate) => format!(", TLS with a certificate valid until {}", certificate.valid_until()),
+        None if http.listen.ip().is_loopback() => String::new(),
+        None => " that can be read on the way: set http.tls_certificate, or have a proxy before it".to_string(),
+    };
+    Ok(format!("{}, {who}{how}", http.listen))
 }
 
 /// What is kept of which collections, where anything ever expires.

@@ -61,7 +61,7 @@ async fn serve(arguments: &Arguments, config: Config, logging: Logging) -> anyho
     notify::ready(&status);
     let shutdown = daemon.shutdown();
     tokio::spawn(notify::feed_watchdog(daemon.progress(), shutdown.clone()));
-    let mut reloader = Reloader::new(config, daemon.tuning());
+    let mut reloader = Reloader::new(config, daemon.tuning(), daemon.renewing());
     let running = tokio::spawn(daemon.wait());
     loop {
         tokio::select! {
@@ -70,6 +70,7 @@ async fn serve(arguments: &Arguments, config: Config, logging: Logging) -> anyho
             () = &mut stop => break,
             _ = hang_up.recv() => {
                 notify::reloading();
+                reloader.renew();
                 match Config::load(&arguments.config) {
                     Ok(config) => {
                         logging.set_level(&config.log);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use facetd::audit::{self, Audit, AuditError, Begun, Deed, Hand};
 use facetd::config::Config;
 use facetd::daemon::LoadedModel;
 use facetd::daemon::clock::now;
@@ -88,14 +89,20 @@ impl Stopped {
         }
     }
 
+    /// Writes down that it is asked for; without that it must not be done.
+    pub fn begin(&self, deed: Deed) -> Result<Begun, AuditError> {
+        Audit::open(&self.config.audit())?.begin(Hand::of_user(), deed)
+    }
+
     /// Restores the collection, as the daemon does when it starts. O(faces).
     pub fn restore(self) -> anyhow::Result<Operated> {
         let Stopped { store, collection, config } = self;
         let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
         let settings = ShardSettings::new(&config, &artefact);
         store.check_model(&settings.model)?;
+        let audit = Audit::open(&config.audit())?;
         let shard = Shard::open_one(store, &collection, settings, model)?;
-        Ok(Operated { shard, collection, now: now() })
+        Ok(Operated { shard, collection, now: now(), audit })
     }
 }
 
@@ -104,17 +111,36 @@ pub struct Operated {
     pub shard: Shard,
     pub collection: CollectionName,
     pub now: Timestamp,
+    audit: Audit,
 }
 
 impl Operated {
-    /// Applies requests as one commit. Those turned away are an error that says why.
+    /// Applies requests as one commit, written down before and after. Those turned away are an error that says why.
     pub fn ask(&mut self, requests: Vec<Request>) -> anyhow::Result<Vec<Outcome>> {
-        let outcomes = self.shard.operate(&self.collection, requests, self.now)?;
-        match outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Rejected(rejection) => Some(rejection),
+        let begun = self.audit.begin(Hand::of_user(), Deed::of(&self.collection, &requests))?;
+        let outcomes = match self.shard.operate(&self.collection, requests, self.now) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                // A commit that failed may be on disk.
+                begun.end(&audit::Outcome::Unknown { why: error.to_string() })?;
+                return Err(error.into());
+            }
+        };
+        let rejection = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Rejected(rejection) => Some(rejection.detail.clone()),
             _ => None,
-        }) {
-            Some(rejection) => bail!("{}", rejection.detail),
+        });
+        let erased = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Erased(faces) => Some(*faces),
+            _ => None,
+        });
+        let told = match rejection.clone() {
+            Some(why) => audit::Outcome::Refused { why },
+            None => audit::Outcome::Done { erased: erased.reduce(|a, b| a + b) },
+        };
+        begun.end(&told)?;
+        match rejection {
+            Some(why) => bail!("{why}"),
             None => Ok(outcomes),
         }
     }

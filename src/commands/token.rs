@@ -15,7 +15,7 @@ pub struct Arguments {
     /// The file that http.tokens names; the token's hash is added to it
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Who will have it: named in constraints and in the log of what was erased
+    /// Who will have it: named in constraints and in the audit log
     #[arg(long)]
     name: String,
     /// What it may do
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", file.display()))?;
     println!("{secret}");
     eprintln!(
-        "this is the only time it is shown; its hash is in {}. A running daemon reads it at its next start",
+        "this is the only time it is shown; its hash is in {}. A daemon that runs with this file takes it within seconds",
         file.display()
     );
     Ok(())

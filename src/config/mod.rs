@@ -18,6 +18,7 @@ use tracing_subscriber::filter::ParseError;
 
 use layers::{Keys, credentials, is_known, leaves, overlay_environment, set, unknown};
 
+use crate::audit;
 use crate::face::CollectionName;
 use crate::model::{Device, Stage};
 
@@ -174,13 +175,30 @@ pub struct Http {
     pub listen: SocketAddr,
     /// File of the tokens that may ask, as `facetd token` writes it; empty: everyone may do everything.
     pub tokens: PathBuf,
+    /// Certificate in PEM, its chain after it, for TLS; empty: none, and what is sent can be read on the way. Read again when it
+    /// changes.
+    pub tls_certificate: PathBuf,
+    /// Key of the certificate, in PEM. A file that others on the machine cannot read.
+    pub tls_key: PathBuf,
+    /// Connections at most, 1 to 100000; one more is closed at once. Each takes a descriptor, and event streams hold theirs.
+    pub connections: usize,
 }
 
 impl Http {
     /// The file of tokens, if there is one.
     pub fn tokens(&self) -> Option<&Path> {
-        Some(self.tokens.as_path()).filter(|path| !path.as_os_str().is_empty())
+        given(&self.tokens)
     }
+
+    /// The files of the certificate and its key, if there are any.
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        Some((given(&self.tls_certificate)?, given(&self.tls_key)?))
+    }
+}
+
+/// A path, where one is given.
+fn given(path: &Path) -> Option<&Path> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -190,6 +208,9 @@ pub struct Log {
     pub level: String,
     /// "text" for people or "json" for machines.
     pub format: LogFormat,
+    /// File of what was done by hand, over HTTP and by commands: erased, moved, tied, parted, pinned, named; a JSON line each.
+    /// Empty: audit.jsonl in state.dir.
+    pub audit: PathBuf,
 }
 
 /// How often an entry reaches Kafka.
@@ -344,6 +365,11 @@ impl Config {
         if errors.is_empty() { Ok(Config { keys: Keys(merged), ..config }) } else { Err(ConfigErrors(errors)) }
     }
 
+    /// The file of what was done by hand.
+    pub fn audit(&self) -> PathBuf {
+        given(&self.log.audit).map_or_else(|| self.state.dir.join(audit::FILE), Path::to_path_buf)
+    }
+
     /// The keys that `other` gives another value.
     pub fn changed(&self, other: &Config) -> Vec<String> {
         let mine: BTreeMap<String, Value> = leaves(&self.keys.0).into_iter().collect();
@@ -367,7 +393,7 @@ impl Config {
                 errors.push(format!("{key}: {value} is not {least} to {most}"));
             }
         };
-        let Config { kafka, state, model, engine, collections, limits, log, .. } = self;
+        let Config { kafka, state, model, engine, collections, limits, http, log, .. } = self;
         range("engine.hnsw_connections", engine.hnsw_connections, 2, 255);
         range("engine.hnsw_ef_construction", engine.hnsw_ef_construction, 1, 4096);
         range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
@@ -379,6 +405,13 @@ impl Config {
         range("model.threads", model.threads, 0, 1024);
         range("limits.message_bytes", limits.message_bytes, 64, 100_000_000);
         range("limits.queued_faces", limits.queued_faces, 1, 1_000_000);
+        range("http.connections", http.connections, 1, 100_000);
+        let pair = [("http.tls_certificate", &http.tls_certificate), ("http.tls_key", &http.tls_key)];
+        match pair.map(|(_, path)| given(path).is_some()) {
+            [true, false] => errors.push(format!("{}: is empty, and {} is not", pair[1].0, pair[0].0)),
+            [false, true] => errors.push(format!("{}: is empty, and {} is not", pair[0].0, pair[1].0)),
+            _ => {}
+        }
         if engine.batch_wait > Duration::from_secs(5) {
             errors.push("engine.batch_wait: more than 5s; a stop must be able to commit within 10s".to_string());
         }
@@ -473,6 +506,9 @@ mod tests {
             level = "verbose"
             [net]
             listen = 1
+            [http]
+            tls_key = "key.pem"
+            connections = 0
         "#;
         let errors = parse(text).unwrap_err().0;
         let keys = [
@@ -487,6 +523,8 @@ mod tests {
             "state.dir",
             "log.level",
             "net.listen",
+            "http.tls_certificate",
+            "http.connections",
         ];
         for key in keys {
             assert_eq!(

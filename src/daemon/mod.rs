@@ -31,9 +31,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
 use crate::asks;
+use crate::audit::{Audit, AuditError};
 use crate::codec::Decoder;
 use crate::config::Config;
-use crate::http::access::{TokenError, Tokens};
+use crate::http::renewing::{Renewing, RenewingError};
 use crate::http::{self, Desk, ListenError, Shown};
 use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
@@ -68,7 +69,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Tokens(#[from] TokenError),
+    Renewing(#[from] RenewingError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("the listener failed: {0}")]
     Serve(std::io::Error),
     #[error("cannot start a thread: {0}; raise the limit of threads")]
@@ -90,12 +93,13 @@ pub enum Incarnation {
 pub struct Daemon {
     shutdown: Shutdown,
     threads: Vec<Worker>,
-    listener: Task<std::io::Result<()>>,
+    listener: Task<()>,
     control: Option<Task<()>>,
     address: SocketAddr,
     metrics: Arc<Metrics>,
     progress: Progress,
     tuning: watch::Sender<Tuning>,
+    renewing: Arc<Renewing>,
     /// Where the listener asks the engine.
     desk: Arc<OnceLock<Desk>>,
 }
@@ -128,18 +132,21 @@ impl Daemon {
         let metrics = Arc::new(Metrics::new());
         let view = Arc::new(View::default());
         let shutdown = Shutdown::default();
-        let tokens = config.http.tokens();
-        let tokens = tokens.map(Tokens::read).transpose()?;
+        let renewing = Arc::new(Renewing::read(&config.http, metrics.clone())?);
+        let tokens = renewing.tokens();
         let listener = http::listen(config.http.listen, tokens.is_some()).await?;
         let address = listener.local_addr().map_err(DaemonError::Serve)?;
-        let shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens);
+        if !address.ip().is_loopback() && config.http.tls().is_none() {
+            tracing::warn!(%address, "tokens are sent as they are to where others reach it: set http.tls_certificate, or have a proxy before it");
+        }
+        let shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens, config.http.connections);
         let desk = shown.desk.clone();
-        let listener = tokio::spawn(http::serve(listener, shown));
+        let listener = tokio::spawn(http::serve(listener, shown, renewing.clone()));
 
         let (progress, tuning) = (Progress::default(), watch::Sender::new(Tuning::new(&config)));
         let threads = Vec::new();
         let mut daemon =
-            Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning, desk };
+            Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning, renewing, desk };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
@@ -164,6 +171,8 @@ impl Daemon {
         let partitions = check_topics(&config.kafka)?;
         let settings = ShardSettings::new(config, &artefact);
         let mut shard = Shard::open(&config.state.dir, settings, model, view, metrics.clone())?;
+        // The state's folder is there now.
+        let audit = Audit::open(&config.audit())?;
         if incarnation == Incarnation::NewIfNeeded {
             incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, clock::now())?;
         }
@@ -197,7 +206,7 @@ impl Daemon {
         self.spawn("source", move |shutdown| Ok(source.run(&sender, shutdown)?))?;
         let (dimension, default_collection) = (artefact.shape.dimension, config.collections.default.clone());
         // It is asked for the first time now.
-        let _ = self.desk.set(Desk { asks, dimension, default_collection });
+        let _ = self.desk.set(Desk { asks, dimension, default_collection, audit });
         self.metrics.ready.set(1);
         tracing::info!(listen = %self.address, topic = %config.kafka.input_topic, "ready");
         Ok(())
@@ -228,6 +237,11 @@ impl Daemon {
         self.tuning.clone()
     }
 
+    /// Its tokens and its certificate.
+    pub fn renewing(&self) -> Arc<Renewing> {
+        self.renewing.clone()
+    }
+
     /// How the engine gets on.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
@@ -254,11 +268,12 @@ impl Daemon {
         }
         let threads = self.threads;
         let mut outcome = tokio::task::block_in_place(|| join(threads));
-        match tokio::time::timeout(LAST_ANSWERS, self.listener).await {
-            // Somebody holds a connection open and asks nothing: the process ends without them.
-            Err(_) | Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => outcome = outcome.and(Err(DaemonError::Serve(error))),
+        let mut listener = self.listener;
+        match tokio::time::timeout(LAST_ANSWERS, &mut listener).await {
+            Ok(Ok(())) => {}
             Ok(Err(_)) => outcome = outcome.and(Err(DaemonError::Panicked("listener"))),
+            // Somebody asks or reads too slowly: it ends without them.
+            Err(_) => listener.abort(),
         }
         outcome
     }

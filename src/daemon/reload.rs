@@ -1,11 +1,15 @@
-//! What a daemon at work takes over of a configuration that was read again, and what has to wait for its next start.
+//! What a daemon at work takes over of a configuration that was read again, and what has to wait for its next start. The
+//! files of tokens and of the certificate are read again too, the same ones: other names for them wait.
 //!
 //! The engine's thread looks at [`Tuning`] once a batch; nobody tells it.
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::pipeline::Batching;
 use crate::config::{Config, Limits};
+use crate::http::renewing::Renewing;
 
 /// The keys that are taken over. `log.level` is the command's, which has the log.
 const TAKEN_OVER: [&str; 6] = [
@@ -40,12 +44,18 @@ pub struct Reloader {
     /// By its keys what the daemon runs with.
     running: Config,
     tuning: watch::Sender<Tuning>,
+    renewing: Arc<Renewing>,
 }
 
 impl Reloader {
     /// Of the daemon that was started with `config`.
-    pub fn new(config: Config, tuning: watch::Sender<Tuning>) -> Reloader {
-        Reloader { running: config, tuning }
+    pub fn new(config: Config, tuning: watch::Sender<Tuning>, renewing: Arc<Renewing>) -> Reloader {
+        Reloader { running: config, tuning, renewing }
+    }
+
+    /// Reads tokens and certificate again, whatever the configuration is like.
+    pub fn renew(&self) {
+        self.renewing.again();
     }
 
     /// Takes over of `config` what can be, and logs of every key that changed what became of it.

@@ -67,6 +67,11 @@ pub enum TokenError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("everyone on this machine may read the tokens in {}: chmod 600 it", path.display())]
     WorldReadable { path: PathBuf },
+    #[error(
+        "everyone on this machine may write the tokens in {}, and so add one: chmod 600 it, and see that each in it is known",
+        path.display()
+    )]
+    WorldWritable { path: PathBuf },
     #[error("the tokens in {} are not right: {what}; facetd token writes them", path.display())]
     NotRight { path: PathBuf, what: String },
     #[error("the name of a token is 1 to {MAX_NAME_BYTES} bytes without line breaks, and this is {0:?}")]
@@ -84,6 +89,9 @@ impl Tokens {
     pub fn read(path: &Path) -> Result<Tokens, TokenError> {
         let read = |source| TokenError::Read { path: path.to_path_buf(), source };
         let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
+        if mode & 0o002 != 0 {
+            return Err(TokenError::WorldWritable { path: path.to_path_buf() });
+        }
         if mode & 0o007 != 0 {
             return Err(TokenError::WorldReadable { path: path.to_path_buf() });
         }
@@ -110,6 +118,13 @@ impl Tokens {
 
     fn of(&self, token: &str) -> Option<Arc<Token>> {
         self.by_hash.get(&hash_of(token)).cloned()
+    }
+
+    /// Who `caller` is by these tokens; none: its token is not among them.
+    pub fn again(&self, caller: &Caller) -> Option<Caller> {
+        let Some(token) = &caller.0 else { return Some(caller.clone()) };
+        let known = self.by_hash.get(&from_hex(&token.sha256)?)?;
+        Some(Caller(Some(known.clone())))
     }
 }
 
@@ -184,6 +199,7 @@ impl FromRequestParts<Shown> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, shown: &Shown) -> Result<Caller, Problem> {
         let Some(tokens) = &shown.tokens else { return Ok(Caller(None)) };
+        let tokens = tokens.borrow().clone();
         let refused = |detail: &str| {
             shown.metrics.http_refused.inc();
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
@@ -209,8 +225,10 @@ mod tests {
         let (reader, read) = make("grafana", Scope::Read, Vec::new()).unwrap();
         let (writer, write) = make("ada", Scope::Write, vec![lobby.clone()]).unwrap();
         std::fs::write(&path, read + &write).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
-        assert!(matches!(Tokens::read(&path), Err(TokenError::WorldReadable { .. })));
+        for (mode, way_out) in [(0o604, "chmod 600"), (0o602, "each in it is known")] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(Tokens::read(&path).unwrap_err().to_string().contains(way_out));
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let tokens = Tokens::read(&path).unwrap();
         let (reader, writer) = (Caller(tokens.of(&reader)), Caller(tokens.of(&writer)));

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::Caller;
+use super::access::{Caller, Tokens};
 use super::problem::Problem;
 use super::reading::{Looked, OfCollection};
 use super::requests::{Path, Query};
@@ -92,8 +92,12 @@ pub async fn events(
         return Err(gone(first));
     }
     let commits = shown.commits();
-    let reader =
-        Reader { view: api.view, shutdown: api.shutdown, collection: name, after, ahead: VecDeque::new(), commits };
+    let Shown { view, shutdown, mut tokens, .. } = api;
+    if let Some(tokens) = &mut tokens {
+        // Also where they were read again since the caller was let in.
+        tokens.mark_changed();
+    }
+    let reader = Reader { view, shutdown, caller, tokens, collection: name, after, ahead: VecDeque::new(), commits };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         let written = written(&reader.collection, &event);
@@ -120,6 +124,8 @@ fn written(collection: &CollectionName, event: &Event) -> sse::Event {
 struct Reader {
     view: Arc<View>,
     shutdown: Shutdown,
+    caller: Caller,
+    tokens: Option<watch::Receiver<Arc<Tokens>>>,
     collection: CollectionName,
     /// The last sequence taken.
     after: u64,
@@ -129,9 +135,12 @@ struct Reader {
 }
 
 impl Reader {
-    /// Nothing more once events are gone that were not read, or the daemon stops.
+    /// Nothing more once events are gone that were not read, the token was taken back, or the daemon stops.
     async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
+            if !self.may_go_on() {
+                return None;
+            }
             if let Some(event) = self.ahead.pop_front() {
                 return Some(event);
             }
@@ -144,9 +153,35 @@ impl Reader {
                 Some(last) => self.after = last.sequence,
                 None => tokio::select! {
                     changed = self.commits.changed() => changed.ok()?,
+                    () = read_again(&mut self.tokens) => {}
                     () = self.shutdown.requested() => return None,
                 },
             }
         }
+    }
+
+    /// Whether the caller may read it by the tokens there are now.
+    fn may_go_on(&mut self) -> bool {
+        let Some(tokens) = self.tokens.as_mut().filter(|tokens| tokens.has_changed().unwrap_or(false)) else {
+            return true;
+        };
+        let caller = tokens.borrow_and_update().again(&self.caller);
+        caller.is_some_and(|caller| {
+            self.caller = caller;
+            self.caller.may_read(&self.collection).is_ok()
+        })
+    }
+}
+
+/// Waits until tokens were read again; for ever where there are none, or nobody reads them any more.
+async fn read_again(tokens: &mut Option<watch::Receiver<Arc<Tokens>>>) {
+    let changed = match tokens {
+        Some(tokens) => tokens.changed().await.is_ok(),
+        None => false,
+    };
+    match changed {
+        // It is looked at where the next event is taken.
+        true => tokens.iter_mut().for_each(watch::Receiver::mark_changed),
+        false => std::future::pending().await,
     }
 }

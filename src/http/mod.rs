@@ -7,13 +7,17 @@
 
 pub mod access;
 mod answers;
+mod by_hand;
 mod events;
 mod looking;
 mod operating;
 mod page;
 mod problem;
 mod reading;
+pub mod renewing;
 mod requests;
+mod serving;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +29,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
@@ -32,8 +37,11 @@ use utoipa_axum::routes;
 
 use access::Tokens;
 use problem::{Problem, ProblemBody};
+use renewing::Renewing;
+use serving::Bounds;
 
 use crate::asks::Asks;
+use crate::audit::Audit;
 use crate::face::CollectionName;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -48,8 +56,9 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     pub view: Arc<View>,
     pub shutdown: Shutdown,
-    /// Who may ask; none: everyone.
-    pub tokens: Option<Arc<Tokens>>,
+    /// Who may ask, as it is at any time; none: everyone.
+    pub tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    bounds: Bounds,
     /// Where the engine is asked, once it is there.
     pub desk: Arc<OnceLock<Desk>>,
 }
@@ -60,11 +69,20 @@ pub struct Desk {
     /// Width of the model's embeddings.
     pub dimension: usize,
     pub default_collection: CollectionName,
+    /// Where what is done by hand is written down.
+    pub audit: Audit,
 }
 
 impl Shown {
-    pub fn new(metrics: Arc<Metrics>, view: Arc<View>, shutdown: Shutdown, tokens: Option<Tokens>) -> Shown {
-        Shown { metrics, view, shutdown, tokens: tokens.map(Arc::new), desk: Arc::default() }
+    /// With `connections` at most, to callers that `tokens` has.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        view: Arc<View>,
+        shutdown: Shutdown,
+        tokens: Option<watch::Receiver<Arc<Tokens>>>,
+        connections: usize,
+    ) -> Shown {
+        Shown { metrics, view, shutdown, tokens, bounds: Bounds::new(connections), desk: Arc::default() }
     }
 
     fn desk(&self) -> Result<&Desk, Problem> {
@@ -97,10 +115,14 @@ pub async fn listen(address: SocketAddr, tokens: bool) -> Result<TcpListener, Li
     TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })
 }
 
-/// Answers until the daemon stops.
-pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
-    let shutdown = shown.shutdown.clone();
-    axum::serve(listener, router(shown)).with_graceful_shutdown(async move { shutdown.requested().await }).await
+/// Answers until the daemon stops, and then until all that was asked is answered. Dropped before, it answers no more.
+pub async fn serve(listener: TcpListener, shown: Shown, renewing: Arc<Renewing>) {
+    let Shown { metrics, shutdown, bounds, .. } = shown.clone();
+    let tls = renewing.acceptor();
+    tokio::join!(
+        serving::serve(listener, router(shown), tls, bounds, metrics, shutdown.clone()),
+        renewing.watch(shutdown),
+    );
 }
 
 fn router(shown: Shown) -> Router {
@@ -162,12 +184,13 @@ impl IntoResponses for Problems {
             (401, "a token is wanted, or another"),
             (403, "the token is not for this"),
             (404, "it is not there"),
+            (408, "the body came too slowly"),
             (409, "it contradicts what was said before"),
             (410, "it is not held any more"),
             (413, "the body is too long"),
             (415, "the body is not JSON by its content type"),
             (422, "it cannot be done"),
-            (503, "the daemon is loading, stopping or busy"),
+            (503, "the daemon is loading, stopping or busy, or cannot write down what is done by hand"),
         ];
         let response = |description: &str| {
             let body = openapi::Ref::from_schema_name("Problem");

@@ -1,5 +1,5 @@
 //! What an operator changes: erasing, pinning and naming, and words on two faces. Each is one commit of the engine's
-//! thread, answered once it is on disk and shown.
+//! thread, answered once it is on disk and shown, and stands in the audit log ([`super::by_hand`]).
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -13,13 +13,14 @@ use super::problem::Problem;
 use super::reading::{Looked, OfCluster, OfCollection, OfFace};
 use super::requests::{Json, Path, Query, cluster_id};
 use super::{Problems, Shown};
+use crate::audit::Deed;
 use crate::engine::changes::{Constraint, Outcome, PairOfFaces, Request};
 use crate::engine::event::Cause;
 use crate::face::{CollectionName, FaceId, Timestamp};
 
 impl Shown {
     /// One request of an operator: done, or why not.
-    async fn operate(&self, collection: &CollectionName, request: Request) -> Result<Outcome, Problem> {
+    pub async fn operate(&self, collection: &CollectionName, request: Request) -> Result<Outcome, Problem> {
         let outcomes = self.desk()?.asks.operate(collection.clone(), vec![request]).await?;
         match outcomes.into_iter().next() {
             Some(Outcome::Rejected(rejection)) => Err(rejection.into()),
@@ -28,17 +29,39 @@ impl Shown {
         }
     }
 
+    /// Both words, or neither. What was said before by somebody stays, whatever becomes of the second word.
+    async fn tie(
+        &self,
+        collection: &CollectionName,
+        apart: Option<Constraint>,
+        together: Option<Constraint>,
+    ) -> Result<Outcome, Problem> {
+        let mut said_now = None;
+        if let Some(apart) = apart
+            && self.operate(collection, Request::Constrain(apart.clone())).await? == Outcome::Done
+        {
+            said_now = Some(apart);
+        }
+        if let Some(together) = together
+            && let Err(problem) = self.operate(collection, Request::Constrain(together)).await
+        {
+            if let Some(Constraint { a, b, .. }) = said_now {
+                let taken_back = self.operate(collection, Request::Release { a, b }).await;
+                taken_back.map_err(|_| Problem::half_done())?;
+            }
+            return Err(problem);
+        }
+        Ok(Outcome::Done)
+    }
+
     async fn erase(
         &self,
         collection: &CollectionName,
         request: Request,
         by: &Caller,
     ) -> Result<Answer<Erased>, Problem> {
-        match self.operate(collection, request).await? {
-            Outcome::Erased(erased) => {
-                tracing::info!(%collection, erased, by = by.name(), "erased by hand");
-                Ok(Answer(Erased { erased }))
-            }
+        match self.request_by_hand(by, collection, request).await? {
+            Outcome::Erased(erased) => Ok(Answer(Erased { erased })),
             _ => Ok(Answer(Erased { erased: 0 })),
         }
     }
@@ -54,8 +77,7 @@ pub async fn erase_face(
     caller: Caller,
     Path(path): Path<OfFace>,
 ) -> Result<Answer<Erased>, Problem> {
-    let (Looked { name, .. }, face) = path.look(&shown, &caller)?;
-    caller.may_write(&name)?;
+    let (name, face) = path.names()?;
     shown.erase(&name, Request::Erase { face, cause: Cause::Api }, &caller).await
 }
 
@@ -69,8 +91,7 @@ pub async fn erase_cluster(
     caller: Caller,
     Path(path): Path<OfCluster>,
 ) -> Result<Answer<Erased>, Problem> {
-    let (Looked { name, .. }, cluster) = path.look(&shown, &caller)?;
-    caller.may_write(&name)?;
+    let (name, cluster) = path.names()?;
     shown.erase(&name, Request::EraseCluster { cluster }, &caller).await
 }
 
@@ -84,8 +105,7 @@ pub async fn erase_collection(
     caller: Caller,
     Path(path): Path<OfCollection>,
 ) -> Result<Answer<Erased>, Problem> {
-    let Looked { name, .. } = path.look(&shown, &caller)?;
-    caller.may_write(&name)?;
+    let name = path.name()?;
     shown.erase(&name, Request::EraseCollection, &caller).await
 }
 
@@ -117,15 +137,18 @@ pub async fn describe_cluster(
     Path(path): Path<OfCluster>,
     Json(description): Json<Description>,
 ) -> Result<Answer<Cluster>, Problem> {
-    let (Looked { name, shown }, cluster) = path.look(&api, &caller)?;
-    caller.may_write(&name)?;
+    let (name, cluster) = path.names()?;
+    let Description { name: given, pinned } = description;
+    let deed = Deed::describe(&name, cluster, pinned, given.as_ref().map(Option::is_some));
+    let Looked { shown, .. } = api.look_to_change(&caller, &deed).await?;
     let before = &shown.cluster(cluster).ok_or_else(|| Problem::no_such_cluster(cluster))?.cluster;
     let request = Request::Describe {
         cluster,
-        pinned: description.pinned.unwrap_or(before.pinned),
-        name: description.name.unwrap_or_else(|| before.name.clone()),
+        pinned: pinned.unwrap_or(before.pinned),
+        name: given.unwrap_or_else(|| before.name.clone()),
     };
-    api.operate(&name, request).await?;
+    let (this, collection) = (api.clone(), name.clone());
+    api.by_hand(&caller, deed, async move { this.operate(&collection, request).await }).await?;
     let now = api.view.collection(&name);
     let listed =
         now.as_ref().and_then(|shown| shown.cluster(cluster)).ok_or_else(|| Problem::no_such_cluster(cluster))?;
@@ -155,10 +178,9 @@ pub async fn constrain(
     Path(path): Path<OfCollection>,
     Json(word): Json<Word>,
 ) -> Result<Answer<answers::Constraint>, Problem> {
-    let Looked { name, .. } = path.look(&api, &caller)?;
-    caller.may_write(&name)?;
+    let name = path.name()?;
     let constraint = word_of(word.kind, &FaceId::new(&word.a)?, &FaceId::new(&word.b)?, &caller);
-    let outcome = api.operate(&name, Request::Constrain(constraint.clone())).await?;
+    let outcome = api.request_by_hand(&caller, &name, Request::Constrain(constraint.clone())).await?;
     if outcome == Outcome::Duplicate {
         // It stands already, maybe by somebody else's word.
         let pair = PairOfFaces::new(&constraint.a, &constraint.b);
@@ -184,10 +206,9 @@ pub async fn release(
     Path(path): Path<OfCollection>,
     Query(asked): Query<TwoFaces>,
 ) -> Result<Answer<Released>, Problem> {
-    let Looked { name, .. } = path.look(&api, &caller)?;
-    caller.may_write(&name)?;
+    let name = path.name()?;
     let (a, b) = asked.ids()?;
-    let outcome = api.operate(&name, Request::Release { a, b }).await?;
+    let outcome = api.request_by_hand(&caller, &name, Request::Release { a, b }).await?;
     Ok(Answer(Released { released: usize::from(outcome == Outcome::Done) }))
 }
 
@@ -213,9 +234,10 @@ pub async fn move_face(
     Path(path): Path<OfCollection>,
     Json(asked): Json<Move>,
 ) -> Result<Answer<Face>, Problem> {
-    let Looked { name, shown } = path.look(&api, &caller)?;
-    caller.may_write(&name)?;
+    let name = path.name()?;
     let (face, to) = (FaceId::new(&asked.face_id)?, cluster_id(&asked.cluster_id)?);
+    let deed = Deed::move_face(&name, face.clone(), to);
+    let Looked { shown, .. } = api.look_to_change(&caller, &deed).await?;
     let from = shown.cluster_of(&face).ok_or_else(|| Problem::no_such_face(&face))?.cluster.id;
     shown.cluster(to).filter(|listed| listed.cluster.lives()).ok_or_else(|| Problem::no_such_cluster(to))?;
     if from != to {
@@ -223,21 +245,8 @@ pub async fn move_face(
         let other = |cluster| shown.members(cluster, None, 2).items.into_iter().find(|other| *other != face);
         let apart = other(from).map(|other| word_of(ConstraintKind::CannotLink, &face, &other, &caller));
         let together = other(to).map(|other| word_of(ConstraintKind::MustLink, &face, &other, &caller));
-        // What was said before by somebody stays, whatever becomes of the second word.
-        let mut said_now = None;
-        if let Some(apart) = apart
-            && api.operate(&name, Request::Constrain(apart.clone())).await? == Outcome::Done
-        {
-            said_now = Some(apart);
-        }
-        if let Some(together) = together
-            && let Err(problem) = api.operate(&name, Request::Constrain(together)).await
-        {
-            if let Some(Constraint { a, b, .. }) = said_now {
-                api.operate(&name, Request::Release { a, b }).await?;
-            }
-            return Err(problem);
-        }
+        let (this, collection) = (api.clone(), name.clone());
+        api.by_hand(&caller, deed, async move { this.tie(&collection, apart, together).await }).await?;
     }
     let now = api.view.collection(&name);
     let listed = now.as_ref().and_then(|shown| shown.cluster_of(&face)).ok_or_else(|| Problem::no_such_face(&face))?;

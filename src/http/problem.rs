@@ -11,6 +11,10 @@ use crate::engine::EngineError;
 use crate::face::FaceError;
 use crate::rejection::{Reason, Rejection};
 
+const TOO_SLOW: &str = "too-slow";
+const NOT_READY: &str = "not-ready";
+const HALF_DONE: &str = "half-done";
+
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -34,6 +38,19 @@ pub struct ProblemBody {
 impl Problem {
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Problem {
         Problem { status, kind, detail: detail.into() }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Whether what was asked may have been done nevertheless, or still be.
+    pub fn leaves_open(&self) -> bool {
+        [TOO_SLOW, NOT_READY, HALF_DONE].contains(&self.kind)
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Problem {
@@ -74,7 +91,21 @@ impl Problem {
 
     pub fn not_ready() -> Problem {
         let detail = "the state is still being loaded; /readyz tells when it is";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail)
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, NOT_READY, detail)
+    }
+
+    /// Of a move whose first word could not be taken back.
+    pub fn half_done() -> Problem {
+        let detail = "the face is parted from a face it was with, but not tied to the other cluster: see its constraints, and \
+                      take that back or ask again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, HALF_DONE, detail)
+    }
+
+    /// Of what is only done by hand once it is written down.
+    pub fn not_audited() -> Problem {
+        let detail = "nothing was done: the audit log, where it has to be written down first, takes nothing; its place and \
+                      what is wrong are in the daemon's log";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-audited", detail)
     }
 }
 
@@ -105,8 +136,8 @@ impl From<Unanswered> for Problem {
     fn from(unanswered: Unanswered) -> Problem {
         let kind = match unanswered {
             Unanswered::Busy => "busy",
-            Unanswered::TooSlow => "too-slow",
-            Unanswered::Nobody => "not-ready",
+            Unanswered::TooSlow => TOO_SLOW,
+            Unanswered::Nobody => NOT_READY,
         };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, unanswered.to_string())
     }

@@ -61,18 +61,30 @@ impl Shown {
 }
 
 impl OfCollection {
+    pub fn name(&self) -> Result<CollectionName, Problem> {
+        Ok(CollectionName::new(&self.collection)?)
+    }
+
     pub fn look(&self, shown: &Shown, caller: &Caller) -> Result<Looked, Problem> {
         shown.look(caller, &self.collection)
     }
 }
 
 impl OfFace {
+    pub fn names(&self) -> Result<(CollectionName, FaceId), Problem> {
+        Ok((CollectionName::new(&self.collection)?, FaceId::new(&self.face_id)?))
+    }
+
     pub fn look(&self, shown: &Shown, caller: &Caller) -> Result<(Looked, FaceId), Problem> {
         Ok((shown.look(caller, &self.collection)?, FaceId::new(&self.face_id)?))
     }
 }
 
 impl OfCluster {
+    pub fn names(&self) -> Result<(CollectionName, crate::face::ClusterId), Problem> {
+        Ok((CollectionName::new(&self.collection)?, cluster_id(&self.cluster_id)?))
+    }
+
     pub fn look(&self, shown: &Shown, caller: &Caller) -> Result<(Looked, crate::face::ClusterId), Problem> {
         Ok((shown.look(caller, &self.collection)?, cluster_id(&self.cluster_id)?))
     }

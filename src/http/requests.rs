@@ -2,6 +2,7 @@
 //! [`Problem`].
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
@@ -9,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::Shown;
 use super::problem::Problem;
 use crate::face::ClusterId;
+use crate::metrics::CutOff;
 use crate::view::ClusterOrder;
 
 /// Items of a page where nothing is said, and at most.
@@ -25,15 +28,22 @@ pub struct Path<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(Problem))]
 pub struct Query<T>(pub T);
 
+/// A body, which has to be there within a time.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Shown> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Json<T>, Problem> {
+    async fn from_request(request: Request, shown: &Shown) -> Result<Json<T>, Problem> {
+        let within = shown.bounds.body;
         // By way of an object: a list of a struct's values would be taken for the struct too.
-        let axum::Json(object) = axum::Json::<serde_json::Map<String, Value>>::from_request(request, state).await?;
-        let asked = T::deserialize(Value::Object(object));
+        let read = axum::Json::<serde_json::Map<String, Value>>::from_request(request, shown);
+        let Ok(read) = tokio::time::timeout(within, read).await else {
+            shown.metrics.cut_off(CutOff::Body);
+            let detail = format!("the body was not there within {} seconds", within.as_secs_f32());
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow-a-body", detail));
+        };
+        let asked = T::deserialize(Value::Object(read?.0));
         asked.map(Json).map_err(|error| Problem::unprocessable("bad-request", error.to_string()))
     }
 }

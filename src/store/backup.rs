@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::directory::{Directory, copy_folder};
+use super::directory::{Directory, audit_logs, copy_folder};
 use super::repair::{Partial, check_empty, put_in_place};
 use super::space::Space;
 use super::verify::{Known, Report, verify};
@@ -148,6 +148,9 @@ impl Store {
             files.push((file.path, inside, Some(bytes)));
         }
         files.extend(snapshots(&self.directory)?);
+        // As far as they are when they are copied.
+        let logs = audit_logs(self.directory.path())?;
+        files.extend(logs.into_iter().map(|name| (self.directory.path().join(&name), name, None)));
         Ok(Cut {
             pause: started.elapsed(),
             state_uuid: self.identity.state_uuid.clone(),
@@ -193,7 +196,7 @@ impl Cut {
         }
         for (from, inside, bytes) in &self.files {
             match copier.copy(from, &state.join(inside), *bytes) {
-                // Two newer ones have taken its place meanwhile, and it is derived.
+                // Of a snapshot two newer ones have taken the place meanwhile, and it is derived; an audit log was rotated.
                 Err(StoreError::Io { source, .. }) if bytes.is_none() && source.kind() == ErrorKind::NotFound => {}
                 copied => copied?,
             }
@@ -241,6 +244,7 @@ impl Copier<'_> {
             std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         }
         let mut target = File::create(to).map_err(StoreError::io(to))?;
+        file.metadata().and_then(|found| target.set_permissions(found.permissions())).map_err(StoreError::io(to))?;
         let write = |part: &[u8]| target.write_all(part).map_err(StoreError::io(to));
         self.read(from, file, to, bytes, write)
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 
 use super::StoreError;
+use crate::audit;
 use crate::face::CollectionName;
 
 pub const VECTORS: &str = "vectors";
@@ -15,6 +16,15 @@ pub const VECTORS: &str = "vectors";
 pub const SLEDS: [&str; 2] = ["sled", "sled.old"];
 /// What a new state takes at once, and what sled's log grows by, with something to spare.
 const ROOM_BYTES: usize = 1 << 20;
+
+/// The audit logs in a folder, by their names: the one that is written to, and those that a rotation put beside it. They are
+/// no part of the state, and go where it goes.
+pub fn audit_logs(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries: Vec<DirEntry> =
+        std::fs::read_dir(folder).and_then(Iterator::collect).map_err(StoreError::io(folder))?;
+    let is_log = |name: &PathBuf| name.to_string_lossy().starts_with(audit::FILE);
+    Ok(entries.iter().map(|entry| PathBuf::from(entry.file_name())).filter(is_log).collect())
+}
 
 /// A locked state directory. The lock goes with the process, also when it is killed.
 pub struct Directory {

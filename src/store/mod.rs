@@ -7,6 +7,7 @@
 //! DIR/snapshots/COLLECTION.SEQUENCE.snapshot  what an engine derived, see snapshots.rs
 //! DIR/sled/                                   everything else: one tree, keys in keys.rs, records in records.rs
 //! DIR/sled.new, DIR/sled.old                  there only while sled is rewritten
+//! DIR/audit.jsonl                             what was done by hand, where log.audit names no other place: not the store's
 //! ```
 //!
 //! A [`commit`] is atomic, and so is every step of a compaction: of vector files ([`compact`]) and

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::StoreError;
 use super::committed::Committed;
 use super::directory;
+use crate::audit;
 
 /// What may be there before there is a state: what a first start that died left, and what a new file system has.
 const NEW: [&str; 4] = ["LOCK", directory::VECTORS, "control.sock", "lost+found"];
@@ -24,7 +25,9 @@ pub fn is_state(path: &Path) -> Result<bool, StoreError> {
             entries.and_then(Iterator::collect::<std::io::Result<Vec<DirEntry>>>).map_err(StoreError::io(path))?
         }
     };
-    match entries.iter().all(|entry| NEW.iter().any(|name| entry.file_name() == *name)) {
+    // What was done by hand to a state that has gone is no state.
+    let is_log = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(audit::FILE);
+    match entries.iter().all(|entry| is_log(entry) || NEW.iter().any(|name| entry.file_name() == *name)) {
         true => Ok(false),
         false => Err(StoreError::NotEmpty { path: path.to_path_buf() }),
     }
@@ -51,7 +54,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         assert!(!is_state(&path.join("nothing")).unwrap());
-        for name in ["LOCK", "control.sock"] {
+        for name in ["LOCK", "control.sock", "audit.jsonl", "audit.jsonl.1"] {
             std::fs::write(path.join(name), b"").unwrap();
         }
         std::fs::create_dir(path.join(directory::VECTORS)).unwrap();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::checks::Check;
-use super::directory::{Directory, sync_folder, sync_tree};
+use super::directory::{Directory, audit_logs, sync_folder, sync_tree};
 use super::keys;
 use super::look::Look;
 use super::outbox::Entry;
@@ -57,6 +57,10 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
     let repair = Repair { look: &look, report: &report, said: Vec::new(), export };
     let repaired = repair.write(partial.path()).map_err(|error| look.failed(error))?;
     let Repair { said, export, .. } = repaired.repair;
+    for name in audit_logs(from)? {
+        let (log, copy) = (from.join(&name), partial.path().join(&name));
+        std::fs::copy(&log, &copy).map_err(StoreError::io(&log))?;
+    }
 
     let report = verify(partial.path(), known)?;
     if !report.is_whole() {

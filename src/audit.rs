@@ -1,0 +1,397 @@
+//! What was done by hand: a file of JSON lines, each on disk before its writer goes on.
+//!
+//! ```text
+//! {"time":"2026-11-28T09:12:44.031Z","operation":"6f0c…","who":"ada","through":"http","what":"erase_faces",
+//!  "collection":"lobby","face_ids":["cam3/0"],"outcome":"asked"}
+//! {"time":"2026-11-28T09:12:44.038Z","operation":"6f0c…", … ,"outcome":"done","erased":1}
+//! ```
+//! Every deed is written down twice, before and after: what cannot be written down is not done, and what stands there as
+//! `asked` alone was under way when facetd died. What the caller may not do is one line, `refused`. It holds ids, and
+//! neither embeddings, nor linkages, nor the names that clusters were given.
+//!
+//! The file may be taken away or replaced at any time (logrotate): the next line goes into the one that is there then.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::engine::changes::{Constraint, ConstraintKind, Request};
+use crate::face::{CollectionName, FaceId};
+
+/// The name of the file in the state folder, where log.audit names no other; what a rotation makes of it begins so too.
+pub const FILE: &str = "audit.jsonl";
+
+/// Why there is no audit log, so that nothing is done by hand.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot write the audit log {}: {source}; nothing is done by hand without it: make room, or make it writable, or have \
+     log.audit name another file",
+    path.display()
+)]
+pub struct AuditError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Who does it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hand {
+    /// A token's name, or a user's.
+    who: String,
+    through: Through,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Through {
+    Http,
+    Command,
+}
+
+impl Hand {
+    /// Over HTTP, with a token of this name.
+    pub fn over_http(token: &str) -> Hand {
+        Hand { who: token.to_string(), through: Through::Http }
+    }
+
+    /// The user who runs this command, and who that was at login: `sudo` does not change it.
+    pub fn of_user() -> Hand {
+        let user = rustix::process::getuid().as_raw();
+        let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|id| id.trim().parse().ok());
+        let who = match login.filter(|&login| login != NOBODY_LOGGED_IN && login != user) {
+            Some(login) => format!("{}, logged in as {}", name_of(user), name_of(login)),
+            None => name_of(user),
+        };
+        Hand { who, through: Through::Command }
+    }
+}
+
+/// What the kernel gives for a process that came of no login.
+const NOBODY_LOGGED_IN: u32 = u32::MAX;
+
+/// As the machine's own list has it; users from elsewhere are told by their number.
+fn name_of(user: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_user = |line: &&str| line.split(':').nth(2) == Some(user.to_string().as_str());
+    let name = users.lines().find(is_user).and_then(|line| line.split(':').next());
+    name.map_or_else(|| format!("uid {user}"), |name| format!("{name} (uid {user})"))
+}
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Deed {
+    what: &'static str,
+    pub collection: CollectionName,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    face_ids: Vec<FaceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<bool>,
+    /// Whether a name was given or taken away; which one is nobody's business here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    named: Option<bool>,
+}
+
+impl Deed {
+    fn new(what: &'static str, collection: &CollectionName) -> Deed {
+        let collection = collection.clone();
+        Deed { what, collection, face_ids: Vec::new(), cluster_id: None, pinned: None, named: None }
+    }
+
+    fn with(self, face_ids: Vec<FaceId>) -> Deed {
+        Deed { face_ids, ..self }
+    }
+
+    fn to(self, cluster: impl ToString) -> Deed {
+        Deed { cluster_id: Some(cluster.to_string()), ..self }
+    }
+
+    /// Of requests that are one deed: the faces of several erases are named together.
+    pub fn of(collection: &CollectionName, requests: &[Request]) -> Deed {
+        let new = |what| Deed::new(what, collection);
+        let erased = requests.iter().filter_map(|request| match request {
+            Request::Erase { face, .. } => Some(face.clone()),
+            _ => None,
+        });
+        match requests.first() {
+            Some(Request::EraseCluster { cluster }) => new("erase_cluster").to(cluster),
+            Some(Request::EraseCollection) => new("erase_collection"),
+            Some(Request::Constrain(Constraint { kind: ConstraintKind::MustLink, a, b, .. })) => {
+                new("must_link").with(vec![a.clone(), b.clone()])
+            }
+            Some(Request::Constrain(Constraint { a, b, .. })) => new("cannot_link").with(vec![a.clone(), b.clone()]),
+            Some(Request::Release { a, b }) => new("release").with(vec![a.clone(), b.clone()]),
+            Some(Request::Describe { cluster, pinned, name }) => {
+                Deed { pinned: Some(*pinned), named: Some(name.is_some()), ..new("describe").to(cluster) }
+            }
+            Some(Request::Erase { .. } | Request::Face(_)) | None => new("erase_faces").with(erased.collect()),
+        }
+    }
+
+    /// What is said of a cluster: none stays as it is.
+    pub fn describe(
+        collection: &CollectionName,
+        cluster: impl ToString,
+        pinned: Option<bool>,
+        named: Option<bool>,
+    ) -> Deed {
+        Deed { pinned, named, ..Deed::new("describe", collection).to(cluster) }
+    }
+
+    /// A face into another cluster.
+    pub fn move_face(collection: &CollectionName, face: FaceId, cluster: impl ToString) -> Deed {
+        Deed::new("move", collection).with(vec![face]).to(cluster)
+    }
+
+    /// Erased faces may come back.
+    pub fn allow(collection: &CollectionName, faces: Vec<FaceId>) -> Deed {
+        Deed::new("allow", collection).with(faces)
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    Asked,
+    Done {
+        /// Faces, where any could be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        erased: Option<usize>,
+    },
+    /// Nothing was changed.
+    Refused {
+        why: String,
+    },
+    /// It took too long to wait for: it may have been done.
+    Unknown {
+        why: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    operation: &'a str,
+    #[serde(flatten)]
+    hand: &'a Hand,
+    #[serde(flatten)]
+    deed: &'a Deed,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+}
+
+/// The audit log. Clones write to the same file.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    path: Arc<Path>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// The file ends within a line, which a full disk cut off.
+    is_torn: bool,
+}
+
+/// A deed that is written down as asked for.
+#[derive(Debug)]
+#[must_use]
+pub struct Begun {
+    audit: Audit,
+    operation: String,
+    hand: Hand,
+    deed: Deed,
+}
+
+impl Audit {
+    /// Makes the file where there is none, for its owner alone.
+    pub fn open(path: &Path) -> Result<Audit, AuditError> {
+        let open = Open::at(path).map_err(|source| AuditError { path: path.to_path_buf(), source })?;
+        Ok(Audit { path: path.into(), open: Arc::new(Mutex::new(open)) })
+    }
+
+    /// Writes down that it is asked for; without that it must not be done.
+    pub fn begin(&self, hand: Hand, deed: Deed) -> Result<Begun, AuditError> {
+        let begun = Begun { audit: self.clone(), operation: Uuid::new_v4().simple().to_string(), hand, deed };
+        begun.write(&Outcome::Asked)?;
+        Ok(begun)
+    }
+
+    /// Writes down that somebody asked for what they may not do.
+    pub fn refuse(&self, hand: Hand, deed: Deed, why: String) -> Result<(), AuditError> {
+        let operation = Uuid::new_v4().simple().to_string();
+        Begun { audit: self.clone(), operation, hand, deed }.write(&Outcome::Refused { why })
+    }
+
+    fn append(&self, line: &Line) -> Result<(), AuditError> {
+        let mut text = serde_json::to_string(line).expect("a line is plain data");
+        text.push('\n');
+        // Whoever panicked under it left at worst a torn line, which is noted.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = open.follow(&self.path).and_then(|()| open.append(&text));
+        written.map_err(|source| AuditError { path: self.path.to_path_buf(), source })
+    }
+}
+
+impl Begun {
+    /// Writes down what became of it. It is done, so that what cannot be written is only told of.
+    pub fn end(self, outcome: &Outcome) -> Result<(), AuditError> {
+        self.write(outcome).inspect_err(|error| {
+            let (operation, who, deed) = (&self.operation, &self.hand.who, &self.deed);
+            tracing::error!(%error, operation, who, ?deed, ?outcome, "what became of it is not in the audit log");
+        })
+    }
+
+    fn write(&self, outcome: &Outcome) -> Result<(), AuditError> {
+        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let Begun { audit, operation, hand, deed } = self;
+        audit.append(&Line { time, operation, hand, deed, outcome })
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> std::io::Result<Open> {
+        let options = |new: bool| {
+            let mut options = OpenOptions::new();
+            options.read(true).append(true).create_new(new).mode(0o600);
+            options
+        };
+        let mut file = match options(false).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let file = options(true).open(path)?;
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                if rustix::process::getuid().is_root() {
+                    // The daemon has to be able to go on with what a command of root's began.
+                    let owner = folder.metadata()?;
+                    fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+                }
+                File::open(folder)?.sync_all()?;
+                file
+            }
+            file => file?,
+        };
+        let mut last = [b'\n'];
+        if file.metadata()?.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        Ok(Open { file, is_torn: last != [b'\n'] })
+    }
+
+    /// Goes on to the file that is at `path` now, where a rotation took the other away.
+    fn follow(&mut self, path: &Path) -> std::io::Result<()> {
+        let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let mine = id(self.file.metadata()?);
+        match std::fs::metadata(path).map(id) {
+            Ok(there) if there == mine => Ok(()),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Open::at(path).map(|open| *self = open),
+        }
+    }
+
+    fn append(&mut self, text: &str) -> std::io::Result<()> {
+        let before = self.file.metadata()?.len();
+        let line = if self.is_torn { format!("\n{text}") } else { text.to_string() };
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        self.is_torn = match written {
+            Ok(()) => false,
+            // Half a line would hide the next one from its readers.
+            Err(_) => self.is_torn || self.file.set_len(before).is_err(),
+        };
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::event::Cause;
+    use crate::face::ClusterId;
+
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn erase() -> Deed {
+        let erase = |face| Request::Erase { face: FaceId::new(face).unwrap(), cause: Cause::Api };
+        Deed::of(&CollectionName::new("lobby").unwrap(), &[erase("a"), erase("b")])
+    }
+
+    #[test]
+    fn a_deed_is_written_down_before_and_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let audit = Audit::open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let begun = audit.begin(Hand::over_http("ada"), erase()).unwrap();
+        assert_eq!(lines(&path)[0]["outcome"], json!("asked"));
+        begun.end(&Outcome::Done { erased: Some(2) }).unwrap();
+        let done = &lines(&path)[1];
+        assert_eq!(done["operation"], lines(&path)[0]["operation"]);
+        let expected = [
+            ("who", json!("ada")),
+            ("through", json!("http")),
+            ("what", json!("erase_faces")),
+            ("collection", json!("lobby")),
+            ("face_ids", json!(["a", "b"])),
+            ("outcome", json!("done")),
+            ("erased", json!(2)),
+        ];
+        for (key, value) in expected {
+            assert_eq!(done[key], value, "{done}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_given_is_not_in_it() {
+        let name = Some("Ada Lovelace".to_string());
+        let request = Request::Describe { cluster: ClusterId(7), pinned: true, name };
+        let deed = serde_json::to_value(Deed::of(&CollectionName::new("lobby").unwrap(), &[request])).unwrap();
+        let expected =
+            json!({ "what": "describe", "collection": "lobby", "cluster_id": "7", "pinned": true, "named": true });
+        assert_eq!(deed, expected);
+    }
+
+    #[test]
+    fn a_rotation_is_followed_and_a_torn_line_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, "{\"half\":").unwrap();
+        let audit = Audit::open(&path).unwrap();
+        let refuse = || audit.refuse(Hand::over_http("bob"), erase(), "may only read".to_string()).unwrap();
+        refuse();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        std::fs::rename(&path, folder.path().join("audit.jsonl.1")).unwrap();
+        refuse();
+        assert_eq!(lines(&path).len(), 1);
+        // As logrotate's `create` does it.
+        std::fs::rename(&path, folder.path().join("audit.jsonl.2")).unwrap();
+        File::create(&path).unwrap();
+        refuse();
+        assert_eq!(lines(&path).len(), 1);
+        assert_eq!(lines(&path)[0]["outcome"], json!("refused"));
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_begun() {
+        let full = Audit::open(Path::new("/dev/full"));
+        // It says that it is no file to look into, or that it is full: either is no audit log.
+        let error = full.and_then(|audit| audit.begin(Hand::of_user(), erase())).unwrap_err().to_string();
+        assert!(error.contains("/dev/full") && error.contains("log.audit"), "{error}");
+        assert!(Audit::open(Path::new("/nowhere/audit.jsonl")).is_err());
+    }
+}
