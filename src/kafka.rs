@@ -1,23 +1,29 @@
 //! What every Kafka client of ours has in common: how it connects, and how a producer knows what
 //! the brokers have.
 
+pub mod obstacle;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use crate::config::Kafka;
 use crate::face::{Offset, OutputPartition};
+use obstacle::{Ear, Obstacle};
 
 /// How long a wait for room or for answers lasts before somebody is asked whether to go on.
 const POLL: Duration = Duration::from_millis(20);
+/// How long the brokers may take to answer at first; they are asked again then.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(250);
 /// How long librdkafka itself keeps trying to deliver a record.
 const DELIVERY_MILLISECONDS: &str = "30000";
 
@@ -41,18 +47,74 @@ pub fn client_config(config: &Kafka) -> ClientConfig {
 /// Lets the user's own options win over all that was set before.
 pub fn with_options(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     for (name, value) in &config.librdkafka_options {
-        client.set(name, value);
+        client.set(name, value.reveal());
     }
     client
 }
 
+/// Why the brokers do not say which topics there are.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    #[error("kafka: {0}")]
+    Client(KafkaError),
+    #[error("no broker answers: {0}")]
+    Obstacle(Obstacle),
+    #[error("no broker answers: {0}")]
+    Silence(KafkaError),
+}
+
+/// Asks the brokers which topics there are, waiting for them as long as `limit`, and no longer than what is in the way
+/// can pass.
+pub fn topics(client: &ClientConfig, limit: Duration) -> Result<Metadata, NoAnswer> {
+    let made = client.create_with_context(Asking::default());
+    let made = made.map_err(|error| match Obstacle::of_creation(&error) {
+        Some(obstacle) => NoAnswer::Obstacle(obstacle),
+        None => NoAnswer::Client(error),
+    });
+    let consumer: BaseConsumer<Asking> = made?;
+    let begun = Instant::now();
+    let mut attempt = FIRST_ATTEMPT;
+    loop {
+        // Each twice as long as the one before, for an answer that is long; the last takes what is left.
+        let left = limit.saturating_sub(begun.elapsed());
+        let source = match consumer.fetch_metadata(None, if left < 3 * attempt { left } else { attempt }) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        attempt *= 2;
+        while consumer.poll(POLL).is_some() {}
+        let ear = &consumer.context().0;
+        if let Some(obstacle) = ear.stays() {
+            return Err(NoAnswer::Obstacle(obstacle));
+        }
+        if begun.elapsed() >= limit {
+            return Err(ear.last().map_or(NoAnswer::Silence(source), NoAnswer::Obstacle));
+        }
+    }
+}
+
+/// Of a consumer whose errors its owner tells.
+#[derive(Default)]
+struct Asking(Ear);
+
+impl ClientContext for Asking {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.keep(&error, reason);
+    }
+}
+
+impl ConsumerContext for Asking {}
+
 /// Of a consumer that reads to the end of partitions and asks to be told of it.
-pub struct ToTheEnd;
+#[derive(Default)]
+pub struct ToTheEnd(Ear);
 
 impl ClientContext for ToTheEnd {
     fn error(&self, error: KafkaError, reason: &str) {
+        self.0.hear(&error, reason);
         // librdkafka calls the end of a partition an error.
-        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+        let is_the_end = matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF));
+        if !is_the_end && !obstacle::is_about_the_way(&error) {
             tracing::warn!(%error, reason, "librdkafka");
         }
     }
@@ -119,19 +181,29 @@ impl Answers {
     }
 }
 
-pub(crate) struct Context(Arc<Answers>);
+pub(crate) struct Context {
+    answers: Arc<Answers>,
+    ear: Ear,
+}
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.ear.hear(&error, reason);
+        if !obstacle::is_about_the_way(&error) {
+            tracing::warn!(%error, reason, "librdkafka");
+        }
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         match result {
-            Ok(record) => self.0.delivered(record.topic(), record.partition(), record.offset()),
+            Ok(record) => self.answers.delivered(record.topic(), record.partition(), record.offset()),
             Err((error, _)) => {
                 tracing::debug!(%error, "a record was not delivered");
-                self.0.failed.fetch_add(1, Ordering::Relaxed);
+                self.answers.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -155,7 +227,7 @@ impl CountingProducer {
         client.set("linger.ms", "2");
         client.set("compression.type", "lz4");
         let answers = Arc::new(Answers::default());
-        let producer = adjust(client).create_with_context(Context(answers.clone()))?;
+        let producer = adjust(client).create_with_context(Context { answers: answers.clone(), ear: Ear::default() })?;
         Ok(CountingProducer { producer, answers })
     }
 

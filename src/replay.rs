@@ -1,17 +1,26 @@
 //! Faces of a file into Kafka, as a producer of the field would send them.
 
+use std::time::Duration;
+
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::BaseRecord;
 
 use crate::codec::Message;
 use crate::codec::json;
-use crate::kafka::{CountingProducer, ProducerError};
+use crate::config::Kafka;
+use crate::kafka::{CountingProducer, NoAnswer, ProducerError, client_config, topics, with_options};
+
+/// How long the brokers may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why faces did not get into the topic.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("{0}; check --brokers and --topic")]
     Producer(#[from] ProducerError),
+    /// Its text says what to do.
+    #[error("{brokers}: {source}")]
+    NoAnswer { brokers: String, source: NoAnswer },
     #[error("the brokers did not take {0} of the faces within 30 s; check that they run and that the topic exists")]
     NotDelivered(usize),
 }
@@ -26,8 +35,25 @@ pub struct FaceProducer {
 impl FaceProducer {
     pub fn connect(brokers: &str, topic: &str) -> Result<FaceProducer, ReplayError> {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", brokers).set("client.id", "facetd-replay");
-        let producer = CountingProducer::connect(client, |client| client)?;
+        client.set("bootstrap.servers", brokers);
+        FaceProducer::new(client, |client| client, topic)
+    }
+
+    /// To the input topic of a daemon's configuration, in the way it names. What keeps the brokers from answering is
+    /// told at once.
+    pub fn of(config: &Kafka) -> Result<FaceProducer, ReplayError> {
+        let no_answer = |source| ReplayError::NoAnswer { brokers: config.brokers.clone(), source };
+        topics(&with_options(client_config(config), config), ANSWER).map_err(no_answer)?;
+        FaceProducer::new(client_config(config), |client| with_options(client, config), &config.input_topic)
+    }
+
+    fn new(
+        mut client: ClientConfig,
+        adjust: impl FnOnce(ClientConfig) -> ClientConfig,
+        topic: &str,
+    ) -> Result<FaceProducer, ReplayError> {
+        client.set("client.id", "facetd-replay");
+        let producer = CountingProducer::connect(client, adjust)?;
         Ok(FaceProducer { producer, topic: topic.to_string(), sent: 0 })
     }
 

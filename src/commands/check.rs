@@ -31,6 +31,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config).inspect_err(|errors| println!("config  WRONG  {errors}"));
     let Ok(config) = config else { anyhow::bail!("the configuration is wrong, the rest was not checked") };
     println!("config  ok     {}", arguments.config.display());
+    for warning in config.warnings() {
+        println!("config  WARN   {warning}");
+    }
 
     let mut wrong = 0;
     let mut tell = |what: &str, outcome: Result<String, String>| match outcome {

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 use facetd::features::Features;
 use facetd::replay::{FaceProducer, face_id_of_row};
+
+use super::stopped::configuration;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -15,12 +18,15 @@ pub struct Arguments {
     /// Width of a row of a .bin
     #[arg(long, value_name = "D")]
     dimension: Option<usize>,
+    /// The daemon's configuration, for its brokers, the way to them and the input topic
+    #[arg(long, value_name = "FILE", required_unless_present_all = ["brokers", "topic"])]
+    config: Option<PathBuf>,
     /// host:port, separated by commas
-    #[arg(long, value_name = "B")]
-    brokers: String,
+    #[arg(long, value_name = "B", conflicts_with = "config", requires = "topic")]
+    brokers: Option<String>,
     /// The input topic
-    #[arg(long, value_name = "T")]
-    topic: String,
+    #[arg(long, value_name = "T", conflicts_with = "config", requires = "brokers")]
+    topic: Option<String>,
     /// Faces a second; as fast as the brokers take them when not given
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -28,7 +34,14 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let features = Features::read(&arguments.features, arguments.dimension)?;
-    let mut producer = FaceProducer::connect(&arguments.brokers, &arguments.topic)?;
+    let (mut producer, topic) = match (&arguments.config, &arguments.brokers, &arguments.topic) {
+        (Some(path), ..) => {
+            let kafka = configuration(path)?.kafka;
+            (FaceProducer::of(&kafka)?, kafka.input_topic)
+        }
+        (None, Some(brokers), Some(topic)) => (FaceProducer::connect(brokers, topic)?, topic.clone()),
+        _ => bail!("give --config, or --brokers and --topic"),
+    };
     let bar = super::progress_bar(features.len(), "{bar:40} {pos}/{len} faces {per_sec} {eta} left");
     let started = Instant::now();
     for (row, values) in features.rows().enumerate() {
@@ -42,6 +55,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     producer.finish(|delivered| bar.set_position(delivered as u64))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    println!("{} faces in {} in {seconds:.1} s", features.len(), arguments.topic);
+    println!("{} faces in {} in {seconds:.1} s", features.len(), topic);
     Ok(())
 }

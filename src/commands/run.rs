@@ -28,6 +28,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("the configuration {} is not right", arguments.config.display()))?;
     let logging = super::start_logging(&config.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), "starting");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let edges = super::edges()?;
     let outcome = edges.block_on(serve(arguments, config, logging));
     // A start that was interrupted may still be loading; there is nothing in it to be lost.

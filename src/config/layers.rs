@@ -2,6 +2,8 @@
 
 use toml::{Table, Value};
 
+use super::secrets;
+
 /// FACETD_SECTION__KEY overrides section.key. Variables without the double underscore are not ours.
 const ENVIRONMENT_PREFIX: &str = "FACETD_";
 const ENVIRONMENT_SEPARATOR: &str = "__";
@@ -41,10 +43,11 @@ pub(super) fn overlay_environment(
         let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
         let Some((section, key)) = path.split_once(ENVIRONMENT_SEPARATOR) else { continue };
         let (section, key) = (section.to_lowercase(), key.to_lowercase());
-        // As it stands where the default is text, except for a list; as TOML elsewhere.
+        // As it stands where the default is text, except for a list that is no secret; as TOML elsewhere.
         let is_text = defaults.get(&section).and_then(|keys| keys.get(&key)).is_some_and(Value::is_str);
+        let is_secret = is_text && secrets::takes(&format!("{section}.{key}")).is_some();
         let value = match text.parse::<Value>() {
-            Ok(value @ Value::Array(_)) => value,
+            Ok(value @ Value::Array(_)) if !is_secret => value,
             Ok(value) if !is_text && !matches!(value, Value::String(_) | Value::Datetime(_)) => value,
             _ => Value::String(text),
         };

@@ -5,6 +5,7 @@
 //! its key.
 
 mod layers;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -42,6 +43,9 @@ pub struct Config {
     pub log: Log,
     #[serde(skip)]
     keys: Keys,
+    /// What is not wrong and yet should be known.
+    #[serde(skip)]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -76,12 +80,12 @@ pub struct Kafka {
     pub sasl_mechanism: String,
     /// Name for SASL.
     pub sasl_username: String,
-    /// Password for SASL. Better given as FACETD_KAFKA__SASL_PASSWORD than written here.
+    /// Password for SASL. Better given as FACETD_KAFKA__SASL_PASSWORD than written here, where everyone may read it.
     pub sasl_password: Secret,
     /// File of certificate authorities for ssl; empty: the system's.
     pub ssl_ca: String,
     /// Options handed to librdkafka as they are, such as { "client.rack" = "a" }. They win over facetd's own.
-    pub librdkafka_options: BTreeMap<String, String>,
+    pub librdkafka_options: BTreeMap<String, Secret>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -336,12 +340,19 @@ impl Config {
         let environment = environment.chain(credentials());
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
-        Config::parse(&text, environment)
+        let config = Config::parse(&text, environment)?;
+        Ok(Config { warnings: secrets::exposed(path, &text).into_iter().collect(), ..config })
+    }
+
+    /// What is not wrong and yet should be known.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// `text` and the variables of `environment` over the defaults.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
-        let mut given = text.parse::<Table>().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
+        let not_toml = |error: toml::de::Error| ConfigErrors(vec![secrets::syntax_error(text, &error)]);
+        let mut given = text.parse::<Table>().map_err(not_toml)?;
         let defaults: Table = DEFAULT.parse().expect("the shipped configuration is TOML, as a test proves");
         let mut errors = overlay_environment(&mut given, &defaults, environment);
 
@@ -356,7 +367,10 @@ impl Config {
             set(&mut alone, &key, value.clone());
             match alone.try_into::<Config>() {
                 Ok(_) => set(&mut merged, &key, value),
-                Err(error) => errors.push(format!("{key}: {}", error.message().trim())),
+                Err(error) => errors.push(match secrets::takes(&key) {
+                    Some(takes) => format!("{key}: is not {takes}"),
+                    None => format!("{key}: {}", error.message().trim()),
+                }),
             }
         }
         // What was refused keeps its default here, so that the checks see all that was accepted.
@@ -443,6 +457,15 @@ impl Config {
             let found = &kafka.security_protocol;
             errors.push(format!(
                 "kafka.security_protocol: {found:?} is not \"plaintext\", \"ssl\", \"sasl_plaintext\" or \"sasl_ssl\""
+            ));
+        }
+        let other_mechanism = ["sasl.mechanism", "sasl.mechanisms"];
+        if !["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&kafka.sasl_mechanism.as_str())
+            && !other_mechanism.iter().any(|option| kafka.librdkafka_options.contains_key(*option))
+        {
+            let found = &kafka.sasl_mechanism;
+            errors.push(format!(
+                "kafka.sasl_mechanism: {found:?} is not \"PLAIN\", \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\""
             ));
         }
         if kafka.security_protocol.starts_with("sasl") && kafka.sasl_username.is_empty() {
@@ -563,6 +586,28 @@ mod tests {
     fn a_password_is_in_no_debug_output() {
         let config = parse("[kafka]\nsasl_password = \"hunter2\"").unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_is_in_no_error() {
+        let wrong = [
+            "[kafka]\nsasl_password = hunter2",
+            "[kafka]\nsasl_password = \"hunter2",
+            "[kafka]\nbrokers = \"a:1\" sasl_password = \"hunter2\"",
+            "[kafka]\nsasl_password = [\"hunter2\"]",
+            "[kafka]\nlibrdkafka_options = { \"ssl.key.password\" = [\"hunter2\"] }",
+            "[kafka]\nlibrdkafka_options = \"ssl.key.password=hunter2\"",
+        ];
+        for text in wrong {
+            let errors = parse(text).unwrap_err().to_string();
+            assert!(!errors.contains("hunter2") && errors.contains(['2', 'k']), "{text}: {errors}");
+        }
+        let errors = parse("[kafka]\nsasl_password = 20261124").unwrap_err().to_string();
+        assert_eq!(errors, "kafka.sasl_password: is not text in quotes");
+        let errors = parse("\n[kafka]\nbrokers = oops").unwrap_err().to_string();
+        assert!(errors.starts_with("line 3: "), "{errors}");
+        let list = [("FACETD_KAFKA__SASL_PASSWORD".to_string(), "[1]".to_string())];
+        assert_eq!(Config::parse("", list.into_iter()).unwrap().kafka.sasl_password.reveal(), "[1]");
     }
 
     /// A key's comment, by section.key.

@@ -58,7 +58,7 @@ impl Group {
         let topics =
             [&config.events_topic, &config.face_state_topic, &config.cluster_state_topic, &config.dead_letters_topic];
         Ok(Group {
-            consumer: with_options(client, config).create_with_context(ToTheEnd)?,
+            consumer: with_options(client, config).create_with_context(ToTheEnd::default())?,
             name: config.group.clone(),
             input: config.input_topic.clone(),
             outputs: topics.into_iter().cloned().collect(),

@@ -142,7 +142,7 @@ impl Redrive {
         client.set("enable.partition.eof", "true");
         client.set("auto.offset.reset", "earliest");
         client.set("isolation.level", "read_committed");
-        let consumer = with_options(client, config).create_with_context(ToTheEnd)?;
+        let consumer = with_options(client, config).create_with_context(ToTheEnd::default())?;
         Ok(Redrive { config: config.clone(), decoder, consumer, partitions })
     }
 

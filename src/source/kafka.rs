@@ -22,6 +22,7 @@ use super::{Content, Intake, Lag, Record, Sender};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position, Timestamp};
+use crate::kafka::obstacle::{Ear, Obstacle, is_about_the_way};
 use crate::kafka::{client_config, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -50,6 +51,9 @@ pub enum SourceError {
     Client(KafkaError),
     #[error("no broker answers at {brokers}: {source}; start it, or correct kafka.brokers")]
     Unreachable { brokers: String, source: KafkaError },
+    /// Its text says what to do.
+    #[error("no broker answers at {brokers}: {obstacle}")]
+    Obstacle { brokers: String, obstacle: Obstacle },
     #[error("topic {topic:?} does not exist; create it (`scripts/kafka topics` does), or correct kafka.*_topic")]
     NoTopic { topic: String },
     #[error("topic {topic:?} has no partition {partition}; correct kafka.partitions")]
@@ -83,9 +87,15 @@ struct Context {
     all: Option<BTreeSet<i32>>,
     /// A partition that has come since.
     new: OnceLock<i32>,
+    ear: Ear,
 }
 
 impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // What else there is comes out of the poll, and is told there.
+        self.ear.hear(&error, reason);
+    }
+
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let known = topic.partitions.iter().filter(|(number, partition)| **number >= 0 && partition.hi_offset >= 0);
@@ -140,7 +150,7 @@ impl Source {
         client.set("fetch.queue.backoff.ms", "20");
         let all =
             (config.partitions == Partitions::All).then(|| partitions.iter().map(|partition| partition.0).collect());
-        let context = Context { topic: topic.clone(), lag, all, new: OnceLock::new() };
+        let context = Context { topic: topic.clone(), lag, all, new: OnceLock::new(), ear: Ear::default() };
         let client = with_options(client, config);
         let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(SourceError::Client)?;
 
@@ -291,6 +301,9 @@ impl Source {
             return Err(SourceError::Fatal(text));
         }
         let now = Instant::now();
+        if is_about_the_way(error) {
+            return Ok(());
+        }
         // Without brokers an error comes ten times a second.
         if self.reported.get().is_none_or(|last| now - last > QUIET) {
             self.reported.set(Some(now));

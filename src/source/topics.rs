@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::kafka::{SourceError, record_of};
 use crate::config::{Kafka, Partitions};
 use crate::face::{Offset, Partition, Position, RecordHash};
-use crate::kafka::{ToTheEnd, client_config, with_options};
+use crate::kafka::{NoAnswer, ToTheEnd, client_config, topics, with_options};
 
 /// How long a broker may take to answer.
 pub const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,9 +32,11 @@ pub struct Start {
 /// Asks the brokers for every topic and answers which partitions of the input are ours.
 pub fn check_topics(config: &Kafka) -> Result<Vec<Partition>, SourceError> {
     let client = with_options(client_config(config), config);
-    let consumer: BaseConsumer = client.create().map_err(SourceError::Client)?;
-    let unreachable = |source| SourceError::Unreachable { brokers: config.brokers.clone(), source };
-    let metadata = consumer.fetch_metadata(None, BROKER_TIMEOUT).map_err(unreachable)?;
+    let metadata = topics(&client, BROKER_TIMEOUT).map_err(|error| match error {
+        NoAnswer::Client(error) => SourceError::Client(error),
+        NoAnswer::Obstacle(obstacle) => SourceError::Obstacle { brokers: config.brokers.clone(), obstacle },
+        NoAnswer::Silence(source) => SourceError::Unreachable { brokers: config.brokers.clone(), source },
+    })?;
     let partitions_of = |topic: &str| {
         let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);
         let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<i32>>());
@@ -74,7 +76,8 @@ pub fn starts(
     client.set("enable.partition.eof", "true");
     client.set("auto.offset.reset", "error");
     let client = with_options(client, config);
-    let consumer: BaseConsumer<ToTheEnd> = client.create_with_context(ToTheEnd).map_err(SourceError::Client)?;
+    let consumer: BaseConsumer<ToTheEnd> =
+        client.create_with_context(ToTheEnd::default()).map_err(SourceError::Client)?;
     let mut starts = Starts::new();
     let mut to_read: BTreeMap<Partition, Reread> = BTreeMap::new();
     for &partition in partitions {

@@ -92,6 +92,36 @@ impl RealKafka {
         Some(RealKafka { brokers, started_here: Some(Some(folder)) })
     }
 
+    /// One of one's own that has listeners with TLS and SASL too.
+    pub fn start_secured(promise: &str) -> Option<RealKafka> {
+        if !can_start(promise) {
+            return None;
+        }
+        let folder = project().join(format!("target/kafka/secured-{}", std::process::id()));
+        let brokers = output_of(own_script(&folder).args(["start", "--secure"])).trim().to_string();
+        Some(RealKafka { brokers, started_here: Some(Some(folder)) })
+    }
+
+    /// Where a secured one listens in the way that tests/kafka/secure.properties calls so.
+    pub fn listener(&self, name: &str) -> String {
+        let listeners = std::fs::read_to_string(self.secure_file("listeners")).unwrap();
+        let address = listeners.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        address.unwrap_or_else(|| panic!("no {name} in {listeners}")).to_string()
+    }
+
+    /// One of a secured one's certificates and keys.
+    pub fn secure_file(&self, name: &str) -> PathBuf {
+        self.own_folder().join("secure").join(name)
+    }
+
+    /// Stops a secured one and brings it back where it was, with another password over PLAIN.
+    pub fn change_password(&self, password: &str) {
+        output_of(own_script(self.own_folder()).arg("stop"));
+        let mut start = own_script(self.own_folder());
+        let brokers = output_of(start.args(["start", "--secure"]).env("FACETD_KAFKA_PASSWORD", password));
+        assert_eq!(brokers.trim(), self.brokers, "it came back at another address");
+    }
+
     /// `kill -9`: only of one's own.
     pub fn kill(&self) {
         let process_id = std::fs::read_to_string(self.own_folder().join("pid")).unwrap();

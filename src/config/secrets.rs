@@ -1,0 +1,88 @@
+//! What of a configuration is secret: it is in no error, and a file that holds it is not for everyone.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toml::Table;
+
+use super::layers::leaves;
+
+/// The keys whose values no error shows, and what they take.
+const SECRETS: [(&str, &str); 2] = [
+    ("kafka.sasl_password", "text in quotes"),
+    ("kafka.librdkafka_options", "a table of text, such as { \"client.rack\" = \"a\" }"),
+];
+/// Those of librdkafka's options that are secret.
+const SECRET_OPTIONS: [&str; 6] = [
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+];
+/// Permission of everyone to read a file.
+const OTHERS_READ: u32 = 0o004;
+
+/// What a secret key takes; None: its value is no secret.
+pub(super) fn takes(key: &str) -> Option<&'static str> {
+    SECRETS.iter().find(|(secret, _)| *secret == key).map(|(_, takes)| *takes)
+}
+
+/// What is wrong with a text that is not TOML, by its place. The line itself may hold a secret.
+pub(super) fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(String::new(), |before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{line}{}", error.message().trim())
+}
+
+/// A word about a file that holds secrets and that everyone may read.
+pub(super) fn exposed(path: &Path, text: &str) -> Option<String> {
+    let given: Table = text.parse().ok()?;
+    let held: Vec<String> = leaves(&given).into_iter().filter_map(|(key, value)| held(key, &value)).collect();
+    let everyone = std::fs::metadata(path).ok()?.permissions().mode() & OTHERS_READ != 0;
+    (everyone && !held.is_empty()).then(|| {
+        let (path, held) = (path.display(), held.join(" and "));
+        format!(
+            "{path} holds {held}, and everyone on this machine may read it: chmod o= {path}, or give \
+             FACETD_KAFKA__SASL_PASSWORD, or a credential of systemd, instead"
+        )
+    })
+}
+
+/// The secret that stands under a key, by name.
+fn held(key: String, value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) if key == "kafka.sasl_password" && !text.is_empty() => Some(key),
+        toml::Value::Table(options) if key == "kafka.librdkafka_options" => {
+            let option = options.keys().find(|option| SECRET_OPTIONS.contains(&option.as_str()))?;
+            Some(format!("{key}.\"{option}\""))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_secret_that_everyone_may_read_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let told = |mode: u32, text: &str| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            exposed(file.path(), text)
+        };
+        let password = "[kafka]\nsasl_password = \"hunter2\"";
+        let word = told(0o644, password).unwrap();
+        assert!(
+            word.contains("kafka.sasl_password") && word.contains("chmod o=") && !word.contains("hunter2"),
+            "{word}"
+        );
+        assert_eq!(told(0o640, password), None);
+        assert_eq!(told(0o644, "[kafka]\nsasl_username = \"me\"\nsasl_password = \"\""), None);
+        assert_eq!(told(0o644, "[kafka]\nlibrdkafka_options = { \"client.rack\" = \"a\" }"), None);
+        let word = told(0o604, "[kafka]\nlibrdkafka_options = { \"ssl.key.password\" = \"hunter2\" }").unwrap();
+        assert!(word.contains("ssl.key.password") && !word.contains("hunter2"), "{word}");
+    }
+}
