@@ -5,6 +5,7 @@
 //! its key.
 
 mod layers;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use layers::{Keys, credentials, is_known, leaves, overlay_environment, set, unknown};
+use places::Places;
 
 use crate::face::CollectionName;
 use crate::model::{Device, Stage};
@@ -315,12 +317,22 @@ impl Config {
         let environment = environment.chain(credentials());
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
-        Config::parse(&text, environment)
+        Config::read(Some(path), &text, environment)
     }
 
     /// `text` and the variables of `environment` over the defaults.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
-        let mut given = text.parse::<Table>().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
+        Config::read(None, text, environment)
+    }
+
+    /// `text`, of `file`, and the variables of `environment` over the defaults.
+    fn read(
+        file: Option<&Path>,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigErrors> {
+        let no_toml = |error| ConfigErrors(vec![places::syntax(file, text, &error)]);
+        let mut given = text.parse::<Table>().map_err(no_toml)?;
         let defaults: Table = DEFAULT.parse().expect("the shipped configuration is TOML, as a test proves");
         let mut errors = overlay_environment(&mut given, &defaults, environment);
 
@@ -341,7 +353,14 @@ impl Config {
         // What was refused keeps its default here, so that the checks see all that was accepted.
         let config: Config = merged.clone().try_into().map_err(|error| ConfigErrors(vec![error.to_string()]))?;
         errors.extend(config.check());
-        if errors.is_empty() { Ok(Config { keys: Keys(merged), ..config }) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() {
+            return Ok(Config { keys: Keys(merged), ..config });
+        }
+        let places = file.map(|file| Places::of(file, text));
+        Err(ConfigErrors(match places {
+            Some(places) => errors.into_iter().map(|error| places.named(error)).collect(),
+            None => errors,
+        }))
     }
 
     /// The keys that `other` gives another value.
