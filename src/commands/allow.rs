@@ -1,10 +1,15 @@
 //! `facetd allow`: lets erased faces come back. Needs no model: the list is the store's alone.
 
+use std::fmt;
+
 use anyhow::bail;
 use clap::Args;
 use facetd::daemon::clock::now;
+use facetd::face::{CollectionName, FaceId};
 use facetd::store::{Commit, FaceKey};
+use serde::Serialize;
 
+use super::output::Output;
 use super::stopped::{Stopped, Target};
 
 #[derive(Args)]
@@ -18,6 +23,21 @@ pub struct Arguments {
     /// Ids of erased faces: all of them, or none when one is not on the suppression list
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Allowed {
+    collection: CollectionName,
+    face_ids: Vec<FaceId>,
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (collection, allowed) = (&self.collection, self.face_ids.len());
+        write!(f, "collection {collection}: {allowed} erased faces may come back; send them again")
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -30,8 +50,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         allow.push(FaceKey { collection: collection.clone(), face });
     }
-    let allowed = allow.len();
+    let face_ids = allow.iter().map(|key: &FaceKey| key.face.clone()).collect();
     store.commit(&Commit { allow, now: now(), ..Commit::default() })?;
-    println!("collection {collection}: {allowed} erased faces may come back; send them again");
-    Ok(())
+    arguments.output.answer(&Allowed { collection, face_ids })
 }
