@@ -24,7 +24,8 @@ fn after_help() -> String {
     let examples = "Examples:
   facetd demo
   facetd check --config /etc/facetd/facetd.toml
-  facetd run --config /etc/facetd/facetd.toml";
+  facetd run --config /etc/facetd/facetd.toml
+  facetd top";
     let output = "Answers are on standard output, with --json as JSON; notes, progress and logs on standard error.";
     format!("{examples}\n\n{output}\n\n{}", ending::CODES)
 }
@@ -37,6 +38,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// What would happen with this configuration on this machine: a line each, non-zero when one is wrong
     Check(commands::check::Arguments),
+    /// Watch a running daemon in a terminal
+    Top(commands::top::Arguments),
     /// Cluster a file of features in one batch, as the paper does
     Cluster(commands::cluster::Arguments),
     /// Pairwise F, BCubed F and NMI of predicted labels
@@ -92,13 +95,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     // These have an end of their own.
-    if !matches!(command, Command::Run(_) | Command::Demo(_) | Command::Redrive(_)) {
+    if !matches!(command, Command::Run(_) | Command::Demo(_) | Command::Redrive(_) | Command::Top(_)) {
         ending::on_interrupt()?;
     }
     match command {
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Top(arguments) => commands::top::run(&arguments),
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Replay(arguments) => commands::replay::run(&arguments),

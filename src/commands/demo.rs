@@ -55,7 +55,8 @@ const STALLED: Duration = Duration::from_secs(60);
   facetd demo
   facetd demo --faces 3000 --json
 
-Its state is a temporary folder that goes with it, and it listens on a free port of 127.0.0.1.")]
+Its state is a temporary folder that goes with it, and it listens on a free port of 127.0.0.1; `facetd top --url` of the
+address it names shows it from another terminal.")]
 pub struct Arguments {
     /// How many faces to stream
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -25,6 +25,7 @@ mod sample;
 mod stopped;
 pub mod synth;
 pub mod token;
+pub mod top;
 mod verify;
 
 use std::io::IsTerminal;

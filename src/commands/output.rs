@@ -24,6 +24,10 @@ pub struct Output {
 }
 
 impl Output {
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
     /// All that a command has to say: as it displays itself, or as one JSON object.
     pub fn answer(self, answer: &(impl Serialize + Display)) -> anyhow::Result<()> {
         match self.json {

@@ -18,6 +18,7 @@ use super::output::{Output, note};
 #[command(after_help = "Examples:
   facetd token --file /etc/facetd/tokens.toml --name grafana --scope read
   facetd token --file /etc/facetd/tokens.toml --name ada --scope write --collection lobby
+  facetd token --file tokens.toml --name top --scope read >token && facetd top --token-file token
 
 The token is printed once; the file holds its hash. Take its lines out of the file, and start the daemon again, to have
 it refused.")]
