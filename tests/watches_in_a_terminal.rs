@@ -132,6 +132,8 @@ fn a_terminal_shows_the_daemon_as_it_works() {
     terminal.shows("changes of lobby");
     send(&broker, 1);
     terminal.shows("face cam/1");
+    // The metrics are looked at once a second.
+    terminal.shows("2 in 2 clusters");
     assert!(daemon.terminate().success(), "{}", installation.log());
     terminal.shows("gone for");
     terminal.shows("does not answer");
