@@ -361,7 +361,7 @@ fn whoever_has_no_token_for_it_is_refused() {
     };
     let file_name = file.to_str().unwrap();
     assert!(check("0.0.0.0:9464", file_name).contains("ok     0.0.0.0:9464, 3 tokens that can be read on the way"));
-    assert!(check("0.0.0.0:9464", "").contains("WRONG") && check("0.0.0.0:9464", "").contains("facetd token"));
+    assert!(check("0.0.0.0:9464", "").contains("FAIL") && check("0.0.0.0:9464", "").contains("facetd token"));
     assert!(check("127.0.0.1:9464", "").contains("everyone on this machine"));
     assert!(check("127.0.0.1:9464", "/nowhere/tokens.toml").contains("cannot read the tokens in /nowhere"));
 

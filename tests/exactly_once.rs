@@ -55,7 +55,7 @@ impl Scene {
 }
 
 fn state_uuid(installation: &Installation) -> String {
-    let stats: serde_json::Value = serde_json::from_str(&installation.inspect(&["stats"])).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&installation.inspect(&["stats", "--json"])).unwrap();
     stats["state_uuid"].as_str().unwrap().to_string()
 }
 

@@ -204,7 +204,7 @@ fn a_redrive_that_is_stopped_or_killed_is_run_again_and_each_record_is_sent_once
     let stopped = scene.half_way();
     output_of(Command::new("kill").args(["-INT", &stopped.id().to_string()]));
     let stopped = stopped.wait_with_output().unwrap();
-    assert_eq!(stopped.status.code(), Some(1));
+    assert_eq!(stopped.status.code(), Some(130));
     let told: Value = serde_json::from_slice(&stopped.stdout).unwrap();
     let sent = scene.input_end() - before;
     assert_eq!((told["whole"].as_bool(), &told["reasons"]["collection_limit"]["sent"]), (Some(false), &json!(sent)));

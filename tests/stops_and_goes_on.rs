@@ -53,7 +53,7 @@ fn a_stop_in_the_middle_of_a_flood_loses_nothing() {
     assert!(daemon.terminate().success(), "{}", installation.log());
     let after_stop = installation.inspect(&["faces"]).lines().count();
     assert!((500..FACES).contains(&after_stop), "{after_stop} faces when it stopped");
-    assert!(installation.inspect(&["stats"]).contains("\"unpublished\": 0"));
+    assert!(installation.inspect(&["stats", "--json"]).contains("\"unpublished\": 0"));
 
     let daemon = installation.start();
     daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);

@@ -130,7 +130,7 @@ fn a_full_disk_ends_it_and_room_lets_it_go_on() {
     }
     let check = facetd().args(["check", "--config"]).arg(installation.config()).output().unwrap();
     let told = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(told.contains("state   WRONG") && told.contains("No space left on device"), "{told}");
+    assert!(told.contains("state   FAIL") && told.contains("No space left on device"), "{told}");
     disk.remount("size=64m");
     assert_whole(&installation, &broker);
 }
@@ -171,7 +171,7 @@ fn a_read_only_folder_is_refused_clearly() {
         assert_told(&installation, before, status, &["Read-only file system"]);
         let check = facetd().args(["check", "--config"]).arg(installation.config()).output().unwrap();
         let told = String::from_utf8_lossy(&check.stdout).into_owned();
-        assert!(!check.status.success() && told.contains("state   WRONG"), "{told}");
+        assert!(!check.status.success() && told.contains("state   FAIL"), "{told}");
         assert!(told.contains("Read-only file system") && told.contains("is writable"), "{told}");
     };
     refused();

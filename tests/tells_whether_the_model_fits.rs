@@ -45,7 +45,7 @@ fn a_file_that_is_no_sample_is_an_error_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |path: &Path, words: &[&str]| {
         let output = check(&installation, path);
-        assert_says(&output, "sample  WRONG", words);
+        assert_says(&output, "sample  FAIL", words);
         assert!(!output.status.success());
     };
     let narrow = folder.path().join("narrow.npy");

@@ -104,7 +104,7 @@ fn a_damaged_state_is_named_repaired_and_run_again() {
     std::fs::write(&file, bytes).unwrap();
     let damaged = inspect(&rig.state(), &["verify"]);
     let said = String::from_utf8(damaged.stdout).unwrap();
-    assert_eq!(damaged.status.code(), Some(1));
+    assert_eq!(damaged.status.code(), Some(3));
     assert!(said.contains("vectors     BROKEN") && said.contains("the checksum of record"), "{said}");
     let error = String::from_utf8(damaged.stderr).unwrap();
     assert!(error.contains("facetd inspect repair"), "{error}");

@@ -1,11 +1,16 @@
 //! `facetd allow`: lets erased faces come back. Needs no model: the list is the store's alone.
 
+use std::fmt;
+
 use anyhow::bail;
 use clap::Args;
 use facetd::audit::{Deed, Outcome};
 use facetd::daemon::clock::now;
+use facetd::face::{CollectionName, FaceId};
 use facetd::store::{Commit, FaceKey};
+use serde::Serialize;
 
+use super::output::Output;
 use super::stopped::{Stopped, Target};
 
 #[derive(Args)]
@@ -19,6 +24,21 @@ pub struct Arguments {
     /// Ids of erased faces: all of them, or none when one is not on the suppression list
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Allowed {
+    collection: CollectionName,
+    face_ids: Vec<FaceId>,
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (collection, allowed) = (&self.collection, self.face_ids.len());
+        write!(f, "collection {collection}: {allowed} erased faces may come back; send them again")
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -34,14 +54,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let collection = collection.clone();
     let begun = stopped.begin(Deed::allow(&collection, faces.clone()))?;
-    let allow: Vec<FaceKey> = faces.into_iter().map(|face| FaceKey { collection: collection.clone(), face }).collect();
-    let allowed = allow.len();
+    let allow = faces.iter().map(|face| FaceKey { collection: collection.clone(), face: face.clone() }).collect();
     let committed = stopped.store.commit(&Commit { allow, now: now(), ..Commit::default() });
     begun.end(&match &committed {
         Ok(_) => Outcome::Done { erased: None },
         Err(error) => Outcome::Unknown { why: error.to_string() },
     })?;
     committed?;
-    println!("collection {collection}: {allowed} erased faces may come back; send them again");
-    Ok(())
+    arguments.output.answer(&Allowed { collection, face_ids: faces })
 }

@@ -1,5 +1,7 @@
 //! `facetd backup` and `facetd restore`: a copy of a state, of a running daemon too, and its way back.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
@@ -8,13 +10,17 @@ use facetd::config::Config;
 use facetd::daemon::clock::now;
 use facetd::daemon::control::{Done, Request, ask};
 use facetd::daemon::shard::ShardSettings;
-use facetd::face::CollectionName;
+use facetd::face::{CollectionName, Offset, Partition};
 use facetd::model::Artefact;
 use facetd::store::backup::{self, Progress};
 use facetd::store::verify::{Known, Rule};
 use facetd::store::{Store, StoreError};
 use indicatif::{HumanBytes, ProgressBar};
+use serde::Serialize;
 
+use super::ending::{self, Unfinished};
+use super::output::Output;
+use super::progress;
 use super::stopped::configuration;
 
 #[derive(Args)]
@@ -32,6 +38,26 @@ pub struct Backup {
     /// Folder of the backup; new or empty
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct BackedUp {
+    backup: PathBuf,
+    #[serde(flatten)]
+    done: Done,
+}
+
+impl fmt::Display for BackedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Done { state_uuid, commit_sequence, files, bytes, pause_ms } = &self.done;
+        let (backup, bytes) = (self.backup.display(), HumanBytes(*bytes));
+        write!(
+            f,
+            "{backup}: state {state_uuid} at commit {commit_sequence}, {files} files, {bytes}; commits waited {pause_ms} ms"
+        )
+    }
 }
 
 #[derive(Args)]
@@ -47,6 +73,30 @@ pub struct Restore {
     /// Folder of the backup
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Restored {
+    state: PathBuf,
+    state_uuid: String,
+    commit_sequence: u64,
+    bytes: u64,
+    /// Where each partition is read on from.
+    positions: BTreeMap<Partition, Offset>,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Restored { state, state_uuid, commit_sequence, bytes, positions } = self;
+        let (state, bytes) = (state.display(), HumanBytes(*bytes));
+        writeln!(f, "{state}: state {state_uuid} at commit {commit_sequence}, {bytes}, whole")?;
+        for (partition, next) in positions {
+            writeln!(f, "partition {}: reads on from offset {}", partition.0, next.0)?;
+        }
+        write!(f, "Kafka may be ahead of it; `facetd run` then refuses and says what --new-incarnation does")
+    }
 }
 
 /// A bar that follows a copy on a terminal.
@@ -55,7 +105,15 @@ struct Bar(Option<ProgressBar>);
 impl Bar {
     fn show(&mut self, Progress { done, of }: Progress) {
         let template = "{bar:40} {bytes}/{total_bytes} {eta}";
-        self.0.get_or_insert_with(|| super::progress_bar(of as usize, template)).set_position(done);
+        self.0.get_or_insert_with(|| progress::bar(of as usize, template)).set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
     }
 }
 
@@ -63,18 +121,21 @@ pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
     let folder = configuration(&arguments.config)?.state.dir;
     let to = std::path::absolute(&arguments.to)?;
     let mut bar = Bar(None);
+    ending::if_interrupted(|| "a daemon that was asked goes on with the copy".to_string());
+    let busy = progress::busy("the state is being cut");
     let asked = ask(&folder, &Request::Backup { to: to.clone() }, &mut |progress| bar.show(progress))
         .with_context(|| format!("cannot ask the daemon of {}", folder.display()))?;
     let done = match asked {
         Some(done) => done.map_err(|error| anyhow!(error))?,
         None => {
+            let nobody_answers =
+                "nobody answers at the state's control.sock: a daemon may be starting or stopping; try again";
             let store = Store::open_existing(&folder).map_err(|error| match error {
-                StoreError::Locked { .. } => anyhow!(
-                    "{} is in use and nobody answers at its control.sock: the daemon may be starting or stopping; try again",
-                    folder.display()
-                ),
+                StoreError::Locked { .. } => anyhow::Error::from(error).context(nobody_answers),
                 error => error.into(),
             })?;
+            ending::if_interrupted(|| "there is no backup, and the state is as it was".to_string());
+            let _unfinished = Unfinished::beside(&to);
             let cut = store.cut(&to)?;
             let pause_ms = cut.pause.as_millis() as u64;
             let manifest = cut.finish(now(), &mut |progress| bar.show(progress))?;
@@ -82,13 +143,8 @@ pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
             Done { state_uuid: manifest.state_uuid, commit_sequence: manifest.commit_sequence, files, bytes, pause_ms }
         }
     };
-    let Done { state_uuid, commit_sequence, files, bytes, pause_ms } = done;
-    println!(
-        "{}: state {state_uuid} at commit {commit_sequence}, {files} files, {}; commits waited {pause_ms} ms",
-        to.display(),
-        HumanBytes(bytes)
-    );
-    Ok(())
+    drop((busy, bar));
+    arguments.output.answer(&BackedUp { backup: to, done })
 }
 
 pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
@@ -98,18 +154,13 @@ pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let rule = Rule { model: settings.model.clone(), settings: &clusters };
     let known = Known { rule: Some(rule), few: config.engine.hnsw_few };
     let mut bar = Bar(None);
+    let _unfinished = Unfinished::beside(&config.state.dir);
+    ending::if_interrupted(|| "nothing was put in place".to_string());
+    let busy = progress::busy("the backup is being checked");
     let restored = backup::restore(&arguments.from, &config.state.dir, &known, &mut |progress| bar.show(progress))?;
+    drop((busy, bar));
     let (manifest, report) = (restored.manifest, restored.report);
-    println!(
-        "{}: state {} at commit {}, {}, whole",
-        config.state.dir.display(),
-        manifest.state_uuid,
-        manifest.commit_sequence,
-        HumanBytes(manifest.bytes())
-    );
-    for (partition, next) in report.positions {
-        println!("partition {}: reads on from offset {}", partition.0, next.0);
-    }
-    println!("Kafka may be ahead of it; `facetd run` then refuses and says what --new-incarnation does");
-    Ok(())
+    let (bytes, state) = (manifest.bytes(), config.state.dir);
+    let backup::Manifest { state_uuid, commit_sequence, .. } = manifest;
+    arguments.output.answer(&Restored { state, state_uuid, commit_sequence, bytes, positions: report.positions })
 }

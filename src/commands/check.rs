@@ -1,5 +1,7 @@
 //! `facetd check`: what `facetd run` would find, without running.
 
+use std::fmt;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,13 +12,22 @@ use facetd::daemon::shard::ShardSettings;
 use facetd::http::access::Tokens;
 use facetd::http::may_listen;
 use facetd::http::tls::Certificate;
-use facetd::model::Stage;
+use facetd::model::{Device, OnnxModel, Stage};
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
+use serde::{Serialize, Serializer};
 
-use super::sample::{self, Verdict};
+use super::ending::Found;
+use super::output::{Output, table};
+use super::{machine, progress, sample};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  facetd check --config /etc/facetd/facetd.toml
+  facetd check --config facetd.toml --sample my-faces.npy
+  facetd check --config facetd.toml --json
+
+A line each, ok, WARN or FAIL. Ends with 3 when one is a FAIL: `facetd run` would not run, or not long. Changes nothing.")]
 pub struct Arguments {
     /// The configuration to check
     #[arg(long, value_name = "FILE")]
@@ -25,67 +36,168 @@ pub struct Arguments {
     /// warning
     #[arg(long, value_name = "FILE")]
     sample: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What came of a check, and the detail.
+#[derive(Debug)]
+pub enum Verdict {
+    Ok(String),
+    Warn(String),
+    Fail(String),
+}
+
+impl Verdict {
+    fn of(outcome: Result<String, impl ToString>) -> Verdict {
+        outcome.map_or_else(|error| Verdict::Fail(error.to_string()), Verdict::Ok)
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Verdict::Ok(_) => "ok",
+            Verdict::Warn(_) => "WARN",
+            Verdict::Fail(_) => "FAIL",
+        }
+    }
+
+    fn detail(&self) -> &str {
+        let (Verdict::Ok(detail) | Verdict::Warn(detail) | Verdict::Fail(detail)) = self;
+        detail
+    }
+}
+
+struct Checked {
+    check: &'static str,
+    verdict: Verdict,
+}
+
+impl Serialize for Checked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            check: &'a str,
+            verdict: &'a str,
+            detail: &'a str,
+        }
+        let (verdict, detail) = (self.verdict.word().to_lowercase(), self.verdict.detail());
+        Shown { check: self.check, verdict: &verdict, detail }.serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+struct Checks<'a> {
+    config: &'a Path,
+    passed: bool,
+    checks: Vec<Checked>,
+}
+
+impl Checks<'_> {
+    fn tell(&mut self, check: &'static str, verdict: Verdict) {
+        self.passed &= !matches!(verdict, Verdict::Fail(_));
+        self.checks.push(Checked { check, verdict });
+    }
+}
+
+impl fmt::Display for Checks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |Checked { check, verdict }: &Checked| {
+            vec![check.to_string(), verdict.word().to_string(), verdict.detail().to_string()]
+        };
+        write!(f, "{}", table(&[8, 7], &[], self.checks.iter().map(row)).trim_fmt())
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config).inspect_err(|errors| println!("config  WRONG  {errors}"));
-    let Ok(config) = config else { anyhow::bail!("the configuration is wrong, the rest was not checked") };
-    println!("config  ok     {}", arguments.config.display());
-    for warning in config.warnings() {
-        println!("config  WARN   {warning}");
-    }
-
-    let mut wrong = 0;
-    let mut tell = |what: &str, outcome: Result<String, String>| match outcome {
-        Ok(text) => println!("{what:<7} ok     {text}"),
-        Err(text) => {
-            wrong += 1;
-            println!("{what:<7} WRONG  {text}");
+    let mut checks = Checks { config: &arguments.config, passed: true, checks: Vec::new() };
+    let busy = progress::busy("checking");
+    match Config::load(&arguments.config) {
+        Ok(config) => {
+            checks.tell("config", Verdict::Ok(arguments.config.display().to_string()));
+            for warning in config.warnings() {
+                checks.tell("config", Verdict::Warn(warning.clone()));
+            }
+            check_all(arguments, &config, &mut checks);
         }
-    };
-    let model = LoadedModel::load(&config.model);
-    match model {
+        Err(errors) => checks.tell("config", Verdict::Fail(errors.to_string())),
+    }
+    drop(busy);
+    arguments.output.answer(&checks)?;
+    let failed = |Checked { verdict, .. }: &&Checked| matches!(verdict, Verdict::Fail(_));
+    match checks.checks.iter().filter(failed).count() {
+        0 => Ok(()),
+        1 if checks.checks.len() == 1 => {
+            Err(Found("the configuration is wrong, the rest was not checked".to_string()).into())
+        }
+        failed => Err(Found(format!("{failed} of the checks failed")).into()),
+    }
+}
+
+fn check_all(arguments: &Arguments, config: &Config, checks: &mut Checks) {
+    let folder = &config.state.dir;
+    match LoadedModel::load(&config.model) {
         Ok(LoadedModel { artefact, model }) => {
             let stage = match artefact.stage {
                 Stage::ReLp => String::new(),
                 stage => format!(", stage {stage}"),
             };
-            let (name, dimension, device) = (&artefact.name, artefact.shape.dimension, model.device());
-            tell("model", Ok(format!("{name}, {dimension} wide, on {device}{stage}")));
-            match arguments.sample.as_deref().map(|sample| sample::compare(sample, &artefact)) {
-                None => {}
-                Some(Ok(Verdict::Fits(text))) => tell("sample", Ok(text)),
-                Some(Ok(Verdict::Warns(text))) => println!("{:<7} WARN   {text}", "sample"),
-                Some(Err(error)) => tell("sample", Err(error.to_string())),
+            let (name, dimension) = (&artefact.name, artefact.shape.dimension);
+            checks.tell("model", Verdict::Ok(format!("{name}, {dimension} wide, on {}{stage}", model.device())));
+            checks.tell("device", check_device(config, &model));
+            if let Some(path) = &arguments.sample {
+                let compared = sample::compare(path, &artefact);
+                checks.tell("sample", compared.unwrap_or_else(|error| Verdict::Fail(error.to_string())));
             }
-            let settings = ShardSettings::new(&config, &artefact);
-            let state = check_state(&config.state.dir, &settings.model);
-            tell("state", state.map_err(|error| error.to_string()));
+            let settings = ShardSettings::new(config, &artefact);
+            let state = check_state(folder, &settings.model);
+            let held = state.as_ref().map_or(0, |(_, faces)| *faces);
+            checks.tell("state", Verdict::of(state.map(|(told, _)| told)));
+            checks.tell("memory", machine::memory(&config.limits, &config.collections, held, dimension));
         }
-        Err(error) => tell("model", Err(error.to_string())),
+        Err(error) => checks.tell("model", Verdict::Fail(error.to_string())),
     }
-    tell("http", check_http(&config.http));
+    checks.tell("disk", machine::disk(folder));
+    checks.tell("files", machine::files(&config.collections));
+    checks.tell("clock", machine::clock(&[&arguments.config, &folder.join("sled/db")]));
+    let http = check_http(&config.http);
+    let listens = http.is_ok();
+    checks.tell("http", Verdict::of(http));
+    if listens {
+        checks.tell("page", check_page(&config.http));
+    }
     for kept in retention(&config.collections) {
-        tell("keeps", Ok(kept));
+        checks.tell("keeps", Verdict::Ok(kept));
     }
     let broker = check_topics(&config.kafka).map(|partitions| {
         format!("{}, {} has {} partitions", config.kafka.brokers, config.kafka.input_topic, partitions.len())
     });
-    tell("broker", broker.map_err(|error| error.to_string()));
-    match wrong {
-        0 => Ok(()),
-        _ => anyhow::bail!("{wrong} of the checks failed"),
+    checks.tell("broker", Verdict::of(broker));
+}
+
+/// What the model would run on, and why.
+fn check_device(config: &Config, model: &OnnxModel) -> Verdict {
+    let device = model.device();
+    match (config.model.device, model.fell_back()) {
+        (Device::Auto, Some(why)) => {
+            Verdict::Ok(format!("{device}: model.device is auto, and CUDA does not work here ({why})"))
+        }
+        (Device::Auto, None) if device == Device::Cpu => {
+            Verdict::Ok(format!("{device}: the stage runs no graph that a GPU could"))
+        }
+        (Device::Auto, None) => Verdict::Ok(format!("{device}: model.device is auto, and CUDA works here")),
+        (asked, _) => Verdict::Ok(format!("{device}: model.device is {asked}")),
     }
 }
 
-/// The state's folder, as `facetd run` would find it.
-fn check_state(folder: &Path, model: &Model) -> Result<String, StoreError> {
+/// The state's folder, as `facetd run` would find it, and how many faces are in it.
+fn check_state(folder: &Path, model: &Model) -> Result<(String, u64), StoreError> {
     let told = match Store::is_state(folder)? {
-        false => format!("{} will be made", folder.display()),
+        false => (format!("{} will be made", folder.display()), 0),
         true => {
             let store = Store::open_existing(folder)?;
             store.check_model(model)?;
-            format!("{}, {} collections", folder.display(), store.collections().count())
+            let (collections, faces) = (store.collections().count(), store.faces());
+            (format!("{}, {collections} collections, {faces} faces", folder.display()), faces)
         }
     };
     Store::check_room(folder).map(|()| told)
@@ -107,6 +219,15 @@ fn check_http(http: &Http) -> Result<String, String> {
         None => " that can be read on the way: set http.tls_certificate, or have a proxy before it".to_string(),
     };
     Ok(format!("{}, {who}{how}", http.listen))
+}
+
+/// Where the page would be, and whether something is there already.
+fn check_page(http: &Http) -> Verdict {
+    let page = format!("{}://{}/", if http.tls().is_some() { "https" } else { "http" }, http.listen);
+    match TcpListener::bind(http.listen) {
+        Ok(_) => Verdict::Ok(page),
+        Err(error) => Verdict::Warn(format!("{page}, but: {error}. A facetd that runs? Else change http.listen")),
+    }
 }
 
 /// What is kept of which collections, where anything ever expires.

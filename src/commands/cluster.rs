@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use facetd::config::{Config, Model};
@@ -16,16 +18,24 @@ use facetd::features::{Features, write_labels};
 use facetd::model::{Device, Stage};
 use facetd::replay::face_id_of_row;
 use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::ending::{self, whole_file};
+use super::output::Output;
+use super::progress;
 
 /// Rows of a batch of a stream: about what waits for a daemon that is kept busy.
 const STREAM_BATCH: usize = 64;
 
 #[derive(Args)]
-#[command(
-    after_help = "With --stream the rows are taken in order, 64 at a time and with the daemon's refresh budget, as while records keep
+#[command(after_help = "Examples:
+  facetd cluster --features features.bin --model models/demo-128 --labels predicted.meta
+  facetd cluster --features features.npy --model models/varied-256 --labels predicted.meta --index hnsw
+  facetd cluster --features features.bin --model models/demo-128 --labels predicted.meta --stream
+
+With --stream the rows are taken in order, 64 at a time and with the daemon's refresh budget, as while records keep
 coming. LABELS.25, LABELS.50, LABELS.75 and LABELS.100 get the labels of so many percent of the rows as they stood when
-the last of those had come; LABELS those once nothing was stale any more."
-)]
+the last of those had come; LABELS those once nothing was stale any more.")]
 pub struct Arguments {
     /// Features, .npy or learn-to-cluster .bin; the model gives the .bin its width
     #[arg(long, value_name = "FILE")]
@@ -51,6 +61,22 @@ pub struct Arguments {
     /// ONNX Runtime's shared library, when it is not in the usual places
     #[arg(long, value_name = "FILE", env = "FACETD_MODEL__RUNTIME")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Clustered<'a> {
+    faces: usize,
+    clusters: usize,
+    labels: &'a Path,
+}
+
+impl fmt::Display for Clustered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Clustered { faces, clusters, labels } = self;
+        write!(f, "{faces} faces in {clusters} clusters: {}", labels.display())
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -69,6 +95,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Index::Exact => facetd::config::Index::Exact,
         Index::Hnsw => facetd::config::Index::Hnsw,
     };
+    ending::if_interrupted(|| "labels that were begun are not there".to_string());
+    let busy = progress::busy("the model and the features are being read");
     let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
     let dimension = artefact.shape.dimension;
     let features = Features::read(&arguments.features, Some(dimension))?;
@@ -83,20 +111,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut engine = Engine::new(&settings.engine(&config.collections.default), model);
     let faces = features.rows().enumerate().map(|(row, values)| face(row, values, dimension));
     let faces = faces.collect::<anyhow::Result<Vec<Face>>>()?;
+    drop(busy);
     match arguments.stream {
         false => batch(&mut engine, faces)?,
         true => stream(&mut engine, faces, settings.refresh_per_face, &arguments.labels)?,
     }
     let labels = labels(&engine);
-    write_labels(&arguments.labels, &labels)?;
+    whole_file(&arguments.labels, |path| write_labels(path, &labels))?;
     let clusters = labels.iter().max().map_or(0, |last| last + 1);
-    println!("{} faces in {clusters} clusters: {}", engine.len(), arguments.labels.display());
-    Ok(())
+    arguments.output.answer(&Clustered { faces: engine.len(), clusters, labels: &arguments.labels })
 }
 
 fn batch(engine: &mut Engine, faces: Vec<Face>) -> anyhow::Result<()> {
-    let mut progress = Progress(super::progress_bar(Step::ALL.len(), "{bar:30} {msg} {elapsed}"));
+    let mut progress = Progress(progress::bar(Step::ALL.len(), "{bar:30} {msg} {elapsed}"));
     progress.0.set_message("clustering");
+    // A step takes minutes with many faces.
+    progress.0.enable_steady_tick(Duration::from_secs(1));
     let requests = faces.into_iter().map(Request::Face).collect();
     engine.apply(Batch { requests, ..Batch::default() }, &mut progress)?;
     // With an approximate index some were met only by those who came later.
@@ -107,7 +137,7 @@ fn batch(engine: &mut Engine, faces: Vec<Face>) -> anyhow::Result<()> {
 
 /// Streams, and writes the labels at each quarter beside `to`.
 fn stream(engine: &mut Engine, faces: Vec<Face>, refresh_per_face: usize, to: &Path) -> anyhow::Result<()> {
-    let progress = super::progress_bar(faces.len(), "{bar:30} {pos}/{len} faces {msg} {elapsed}");
+    let progress = progress::bar(faces.len(), "{bar:30} {pos}/{len} faces {msg} {elapsed}");
     let rows = faces.len();
     let mut faces = faces.into_iter();
     for percent in [25, 50, 75, 100] {
@@ -120,7 +150,7 @@ fn stream(engine: &mut Engine, faces: Vec<Face>, refresh_per_face: usize, to: &P
         }
         let mut path = OsString::from(to);
         path.push(format!(".{percent}"));
-        write_labels(Path::new(&path), &labels(engine))?;
+        whole_file(Path::new(&path), |path| write_labels(path, &labels(engine)))?;
     }
     progress.set_message("settling");
     settle(engine)?;

@@ -1,11 +1,16 @@
 //! `facetd compact`: writes a stopped daemon's state anew, without what was erased.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
 use facetd::store::{Compacted, Store};
 use indicatif::HumanBytes;
+use serde::Serialize;
 
+use super::ending;
+use super::output::Output;
+use super::progress;
 use super::stopped::configuration;
 
 #[derive(Args)]
@@ -19,11 +24,29 @@ pub struct Arguments {
     /// The daemon's configuration; it says where the state is
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    state: PathBuf,
+    bytes_before: u64,
+    bytes_after: u64,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { state, bytes_before, bytes_after } = self;
+        write!(f, "{}: {} before, {} after", state.display(), HumanBytes(*bytes_before), HumanBytes(*bytes_after))
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = configuration(&arguments.config)?.state.dir;
-    let Compacted { bytes_before, bytes_after } = Store::compact_all(&folder)?;
-    println!("{}: {} before, {} after", folder.display(), HumanBytes(bytes_before), HumanBytes(bytes_after));
-    Ok(())
+    let state = configuration(&arguments.config)?.state.dir;
+    ending::if_interrupted(|| "the state is whole: the next start clears up what was begun".to_string());
+    let busy = progress::busy("the state is being written anew");
+    let Compacted { bytes_before, bytes_after } = Store::compact_all(&state)?;
+    drop(busy);
+    arguments.output.answer(&Answer { state, bytes_before, bytes_after })
 }

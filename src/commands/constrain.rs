@@ -1,8 +1,13 @@
 //! `facetd must-link`, `cannot-link` and `release`: an operator's word on two faces.
 
+use std::fmt;
+
 use clap::Args;
 use facetd::engine::changes::{Constraint, ConstraintKind, Outcome, Request};
+use facetd::face::{ClusterId, CollectionName};
+use serde::Serialize;
 
+use super::output::Output;
 use super::stopped::{Operated, Stopped, Target};
 
 #[derive(Args)]
@@ -40,6 +45,41 @@ struct TwoFaces {
     /// Another face's id
     #[arg(value_name = "B")]
     b: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What is said of two faces from now on, and where they are.
+#[derive(Serialize)]
+struct Standing<'a> {
+    collection: &'a CollectionName,
+    /// None: nothing.
+    kind: Option<ConstraintKind>,
+    a: &'a str,
+    b: &'a str,
+    by: Option<&'a str>,
+    /// It was said already.
+    duplicate: bool,
+    /// None: retention ended the face in the same moment.
+    cluster_id_of_a: Option<ClusterId>,
+    cluster_id_of_b: Option<ClusterId>,
+}
+
+impl fmt::Display for Standing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { a, b, .. } = self;
+        match self.kind {
+            Some(ConstraintKind::MustLink) => write!(f, "faces {a} and {b} are one person")?,
+            Some(ConstraintKind::CannotLink) => write!(f, "faces {a} and {b} are never one person")?,
+            None => write!(f, "nothing is said of faces {a} and {b} any more")?,
+        }
+        f.write_str(if self.duplicate { "; that was said already: " } else { ": " })?;
+        match (self.cluster_id_of_a, self.cluster_id_of_b) {
+            (Some(a), Some(b)) if a == b => write!(f, "both are in cluster {a}"),
+            (Some(a), Some(b)) => write!(f, "they are in clusters {a} and {b}"),
+            _ => f.write_str("one of them has expired"),
+        }
+    }
 }
 
 pub fn must_link(arguments: &Say) -> anyhow::Result<()> {
@@ -58,13 +98,7 @@ fn say(Say { faces, by }: &Say, kind: ConstraintKind) -> anyhow::Result<()> {
     let mut operated = stopped.restore()?;
     let constraint = Constraint { kind, a, b, by: by.clone(), at: operated.now };
     let outcome = operated.ask_one(Request::Constrain(constraint))?;
-    let known = if outcome == Outcome::Duplicate { "; that was said already" } else { "" };
-    let word = match kind {
-        ConstraintKind::MustLink => "are one person",
-        ConstraintKind::CannotLink => "are never one person",
-    };
-    println!("faces {} and {} {word}{known}: {}", faces.a, faces.b, whereabouts(&operated, faces)?);
-    Ok(())
+    answer(&operated, faces, Some((kind, by)), outcome == Outcome::Duplicate)
 }
 
 pub fn release(TakeBack { faces }: &TakeBack) -> anyhow::Result<()> {
@@ -74,21 +108,29 @@ pub fn release(TakeBack { faces }: &TakeBack) -> anyhow::Result<()> {
     stopped.check_face(&b)?;
     let mut operated = stopped.restore()?;
     operated.ask_one(Request::Release { a, b })?;
-    println!("nothing is said of faces {} and {} any more: {}", faces.a, faces.b, whereabouts(&operated, faces)?);
-    Ok(())
+    answer(&operated, faces, None, false)
 }
 
-/// Where the two are after it.
-fn whereabouts(Operated { shard, collection, .. }: &Operated, faces: &TwoFaces) -> anyhow::Result<String> {
+/// What holds after it.
+fn answer(
+    Operated { shard, collection, .. }: &Operated,
+    faces: &TwoFaces,
+    said: Option<(ConstraintKind, &str)>,
+    duplicate: bool,
+) -> anyhow::Result<()> {
     let cluster_of = |id: &str| -> anyhow::Result<_> {
         let face = Stopped::face_id(id)?;
         let engine = shard.engine(collection);
         Ok(engine.and_then(|engine| engine.clusters().book().cluster_of(engine.faces().node(&face)?)))
     };
-    Ok(match (cluster_of(&faces.a)?, cluster_of(&faces.b)?) {
-        (Some(a), Some(b)) if a == b => format!("both are in cluster {a}"),
-        (Some(a), Some(b)) => format!("they are in clusters {a} and {b}"),
-        // Retention may have ended a face in the same moment.
-        _ => "one of them has expired".to_string(),
+    faces.output.answer(&Standing {
+        collection,
+        kind: said.map(|(kind, _)| kind),
+        a: &faces.a,
+        b: &faces.b,
+        by: said.map(|(_, by)| by),
+        duplicate,
+        cluster_id_of_a: cluster_of(&faces.a)?,
+        cluster_id_of_b: cluster_of(&faces.b)?,
     })
 }

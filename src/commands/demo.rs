@@ -5,8 +5,12 @@
 //! by how far the daemon has come. On a terminal it stays once it is through, for its page to be looked at. What is scored, at the last face and once everything has settled, is
 //! not the daemon's memory but what a reader of its events knows.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -25,7 +29,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::ending::Interrupted;
+use super::output::{Output, note};
+use super::progress;
 
 /// Width of the shipped model's embeddings.
 const DIMENSION: usize = 128;
@@ -42,6 +51,12 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  facetd demo
+  facetd demo --faces 3000 --json
+
+Its state is a temporary folder that goes with it, and it listens on a free port of 127.0.0.1; `facetd top --url` of the
+address it names shows it from another terminal.")]
 pub struct Arguments {
     /// How many faces to stream
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -49,6 +64,8 @@ pub struct Arguments {
     /// The model; one of 128-d embeddings
     #[arg(long, value_name = "DIR", default_value = "models/demo-128")]
     model: PathBuf,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -57,6 +74,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn stream(arguments: &Arguments) -> anyhow::Result<()> {
+    // However it is ended, its state goes with it.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let broker: MockCluster<'_, _> = MockCluster::new(1).context("the in-process broker does not start")?;
     let state = tempfile::Builder::new().prefix("facetd-demo-").tempdir().context("no folder for the state")?;
     let config = config(arguments, &broker.bootstrap_servers(), state.path())?;
@@ -71,17 +90,18 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
-    // However it is ended, its state goes with it.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let shutdown = daemon.shutdown();
+    let signalled = Arc::new(AtomicI32::new(0));
+    let by = signalled.clone();
     edges.spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let kind = tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        by.store(kind.as_raw_value(), Ordering::Relaxed);
         shutdown.request();
     });
-    println!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len());
+    note(format_args!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len()));
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
         events: subscribe(&kafka.brokers, &kafka.events_topic)?,
@@ -90,16 +110,20 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let outcome = demo.run(&labelled.embeddings, &labelled.labels, &daemon);
     demo.progress.finish();
-    let reported = outcome.and_then(|outcome| report(&demo.reader, &labelled.labels, &outcome));
+    let reported = outcome
+        .and_then(|outcome| report(&demo.reader, &labelled.labels, &outcome))
+        .and_then(|report| arguments.output.answer(&report));
     if reported.is_ok() && std::io::stdout().is_terminal() {
-        println!("the clusters are still to be seen at http://{}; Ctrl-C ends it", daemon.address());
+        note(format_args!("the clusters are still to be seen at http://{}/; Ctrl-C ends it", daemon.address()));
         let shutdown = daemon.shutdown();
         edges.block_on(shutdown.requested());
     }
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
-    reported?;
-    Ok(stopped?)
+    match (reported, signalled.load(Ordering::Relaxed)) {
+        (Err(_), signal @ 1..) => Err(Interrupted { signal, said: "stopped before it was through".to_string() }.into()),
+        (reported, _) => reported.and(stopped.map_err(Into::into)),
+    }
 }
 
 fn config(arguments: &Arguments, brokers: &str, state: &std::path::Path) -> anyhow::Result<Config> {
@@ -211,7 +235,7 @@ struct Progress {
 
 impl Progress {
     fn new(faces: usize) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| super::progress_bar(faces, "{bar:30} {msg}"));
+        let bar = std::io::stderr().is_terminal().then(|| progress::bar(faces, "{bar:30} {msg}"));
         Progress { bar, faces, last_line: Instant::now() }
     }
 
@@ -233,7 +257,7 @@ impl Progress {
             Some(bar) => bar.set_message(text()),
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                println!("{}", text());
+                note(text());
             }
             None => {}
         }
@@ -257,18 +281,50 @@ fn scores(reader: &EventReader, labels: &[u32]) -> anyhow::Result<Scores> {
     Ok(evaluate(labels, &clusters)?)
 }
 
-fn report(reader: &EventReader, labels: &[u32], outcome: &Outcome) -> anyhow::Result<()> {
-    let Outcome { streaming, at_the_last_face: before, settling } = outcome;
+/// How it went, for whoever asked.
+#[derive(Serialize)]
+struct Report {
+    faces: usize,
+    streaming_seconds: f64,
+    faces_per_second: f64,
+    at_the_last_face: Scores,
+    settling_seconds: f64,
+    settled: Scores,
+    events: BTreeMap<&'static str, usize>,
+    repeated_events: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { faces, streaming_seconds, faces_per_second, at_the_last_face: before, .. } = self;
+        writeln!(
+            f,
+            "all {faces} faces applied exactly once, in {streaming_seconds:.1} s ({faces_per_second:.0} faces/s)"
+        )?;
+        let (pairwise, bcubed) = (100.0 * before.pairwise.f, 100.0 * before.bcubed.f);
+        writeln!(f, "at the last face: pairwise F {pairwise:.2}, BCubed F {bcubed:.2}, {} clusters", before.clusters)?;
+        writeln!(f, "settled {:.1} s later:\n{}", self.settling_seconds, self.settled)?;
+        let by_type: Vec<String> = EventType::ALL
+            .iter()
+            .map(|kind| format!("{} {}", self.events.get(kind.name()).copied().unwrap_or_default(), kind.name()))
+            .collect();
+        write!(f, "events: {}, {} repeated", by_type.join(", "), self.repeated_events)
+    }
+}
+
+fn report(reader: &EventReader, labels: &[u32], outcome: &Outcome) -> anyhow::Result<Report> {
     let counts = &reader.counts;
     let arrived = counts.of(EventType::Created) + counts.of(EventType::Joined);
     ensure!(arrived == labels.len(), "some faces were applied twice: {counts:?}");
-    let (faces, seconds) = (labels.len(), streaming.as_secs_f64());
-    println!("all {faces} faces applied exactly once, in {seconds:.1} s ({:.0} faces/s)", faces as f64 / seconds);
-    let (pairwise, bcubed) = (100.0 * before.pairwise.f, 100.0 * before.bcubed.f);
-    println!("at the last face: pairwise F {pairwise:.2}, BCubed F {bcubed:.2}, {} clusters", before.clusters);
-    println!("settled {:.1} s later:\n{}", settling.as_secs_f64(), scores(reader, labels)?);
-    let by_type: Vec<String> =
-        EventType::ALL.iter().map(|&kind| format!("{} {}", counts.of(kind), kind.name())).collect();
-    println!("events: {}, {} repeated", by_type.join(", "), counts.repeated);
-    Ok(())
+    let (faces, streaming_seconds) = (labels.len(), outcome.streaming.as_secs_f64());
+    Ok(Report {
+        faces,
+        streaming_seconds,
+        faces_per_second: faces as f64 / streaming_seconds,
+        at_the_last_face: outcome.at_the_last_face,
+        settling_seconds: outcome.settling.as_secs_f64(),
+        settled: scores(reader, labels)?,
+        events: EventType::ALL.iter().map(|&kind| (kind.name(), counts.of(kind))).collect(),
+        repeated_events: counts.repeated,
+    })
 }

@@ -1,10 +1,14 @@
 //! `facetd describe`: pins and names a cluster of a stopped daemon's state.
 
+use std::fmt;
+
 use anyhow::anyhow;
 use clap::Args;
 use facetd::engine::changes::{Request, check_name};
-use facetd::face::ClusterId;
+use facetd::face::{ClusterId, CollectionName};
+use serde::Serialize;
 
+use super::output::Output;
 use super::stopped::Target;
 
 #[derive(Args)]
@@ -22,6 +26,28 @@ pub struct Arguments {
     cluster: u64,
     #[command(flatten)]
     words: Words,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Described {
+    collection: CollectionName,
+    cluster_id: ClusterId,
+    pinned: bool,
+    name: Option<String>,
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Described { collection, cluster_id, pinned, name } = self;
+        let pin = if *pinned { "pinned" } else { "not pinned" };
+        write!(f, "cluster {cluster_id} of collection {collection} is {pin} and has ")?;
+        match name {
+            Some(name) => write!(f, "the name {name:?}"),
+            None => f.write_str("no name"),
+        }
+    }
 }
 
 /// At least one of them.
@@ -39,7 +65,7 @@ struct Words {
     unpin: bool,
 }
 
-pub fn run(Arguments { target, cluster, words }: &Arguments) -> anyhow::Result<()> {
+pub fn run(Arguments { target, cluster, words, output }: &Arguments) -> anyhow::Result<()> {
     let cluster = ClusterId(*cluster);
     check_name(words.name.as_deref()).map_err(|rejection| anyhow!(rejection.detail))?;
     let stopped = target.open()?;
@@ -48,10 +74,7 @@ pub fn run(Arguments { target, cluster, words }: &Arguments) -> anyhow::Result<(
     let pinned = words.pin || (before.pinned && !words.unpin);
     let name = words.name.clone().or(before.name).filter(|name| !name.is_empty());
 
-    let shown = name.as_ref().map_or("no name".to_string(), |name| format!("the name {name:?}"));
     let mut operated = stopped.restore()?;
-    operated.ask_one(Request::Describe { cluster, pinned, name })?;
-    let pin = if pinned { "pinned" } else { "not pinned" };
-    println!("cluster {cluster} of collection {} is {pin} and has {shown}", operated.collection);
-    Ok(())
+    operated.ask_one(Request::Describe { cluster, pinned, name: name.clone() })?;
+    output.answer(&Described { collection: operated.collection, cluster_id: cluster, pinned, name })
 }

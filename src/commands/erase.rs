@@ -1,13 +1,16 @@
 //! `facetd erase`: faces, a person or a collection, out of the state of a stopped daemon.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use clap::{Args, Subcommand};
 use facetd::daemon::shard::Shard;
 use facetd::engine::changes::{Outcome, Request};
 use facetd::engine::event::Cause;
 use facetd::face::{ClusterId, CollectionName, FaceId};
+use serde::Serialize;
 
+use super::output::Output;
 use super::stopped::{Stopped, Target};
 
 #[derive(Args)]
@@ -22,6 +25,23 @@ pub struct Arguments {
     target: Target,
     #[command(subcommand)]
     what: What,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Erased {
+    collection: CollectionName,
+    erased_faces: usize,
+    ended_clusters: usize,
+}
+
+impl fmt::Display for Erased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Erased { collection, erased_faces, ended_clusters } = self;
+        writeln!(f, "collection {collection}: {erased_faces} faces erased, {ended_clusters} clusters ended")?;
+        write!(f, "`facetd compact` takes them from the disk at once; Kafka's topics keep what their retention says")
+    }
 }
 
 #[derive(Subcommand)]
@@ -48,12 +68,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let outcomes = operated.ask(requests)?;
     let after = living(&operated.shard, &operated.collection);
 
-    let erased: usize =
+    let erased_faces =
         outcomes.iter().map(|outcome| if let Outcome::Erased(faces) = outcome { *faces } else { 0 }).sum();
-    let ended = before.difference(&after).count();
-    println!("collection {}: {erased} faces erased, {ended} clusters ended", operated.collection);
-    println!("`facetd compact` takes them from the disk at once; Kafka's topics keep what their retention says");
-    Ok(())
+    let ended_clusters = before.difference(&after).count();
+    arguments.output.answer(&Erased { collection: operated.collection, erased_faces, ended_clusters })
 }
 
 fn requests(what: &What, stopped: &Stopped) -> anyhow::Result<Vec<Request>> {

@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::{Args, Command};
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  facetd man --out target/man && man target/man/facetd-run.1")]
 pub struct Arguments {
     /// Folder for the pages
     #[arg(long, value_name = "DIR")]

@@ -9,10 +9,14 @@ pub mod completions;
 pub mod constrain;
 pub mod demo;
 pub mod describe;
+pub mod ending;
 pub mod erase;
 pub mod evaluate;
 pub mod inspect;
+mod machine;
 pub mod man;
+pub mod output;
+mod progress;
 pub mod recluster;
 pub mod redrive;
 pub mod replay;
@@ -21,12 +25,12 @@ mod sample;
 mod stopped;
 pub mod synth;
 pub mod token;
+pub mod top;
 mod verify;
 
 use std::io::IsTerminal;
 
 use facetd::config::{Log, LogFormat};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// The log that was started.
@@ -42,7 +46,7 @@ impl Logging {
 
 /// Logs go to standard error; what a command answers goes to standard output.
 fn start_logging(log: &Log) -> Logging {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(|| progress::Above);
     // A reader of the log that goes away must not take the daemon along.
     let builder = builder.log_internal_errors(false);
     match log.format {
@@ -70,11 +74,4 @@ fn filter(log: &Log) -> EnvFilter {
 /// The async edges of a command.
 fn edges() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
-}
-
-/// A bar over `length` things on a terminal, nothing elsewhere.
-fn progress_bar(length: usize, template: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template(template).expect("the templates are constants"));
-    bar
 }

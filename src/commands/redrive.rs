@@ -1,22 +1,29 @@
 //! `facetd redrive`: dead letters' records into the input topic once more.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use facetd::codec::Decoder;
 use facetd::daemon::clock::now;
-use facetd::face::Timestamp;
+use facetd::face::{Place, Timestamp};
 use facetd::model::Artefact;
 use facetd::redrive::{Counts, Found, Progress, Redrive, Wanted, Watcher};
 use facetd::rejection::Reason;
 use facetd::shutdown::Shutdown;
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::ending::Interrupted;
+use super::output::{Output, table};
+use super::progress;
 use super::stopped::configuration;
 
 /// Places of other records that are printed; JSON has them all.
@@ -50,9 +57,8 @@ pub struct Arguments {
     /// Count and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Answer as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn reasons() -> impl TypedValueParser<Value = Reason> {
@@ -84,7 +90,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let looked = with_bar("{bar:40} {pos}/{len} records of the input read {per_sec} {eta} left", &stop, |watcher| {
         redrive.find(&wanted, watcher)
     })?;
-    let Some(mut found) = looked else { bail!("stopped before anything was sent") };
+    let stopped = |said: &str| {
+        let said = said.to_string();
+        Err(Interrupted { signal: stop.by.load(Ordering::Relaxed), said }.into())
+    };
+    let Some(mut found) = looked else { return stopped("stopped before anything was sent") };
     let mut whole = true;
     if !arguments.dry_run {
         whole = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
@@ -92,92 +102,120 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         })
         .context("not everything was sent")?;
     }
-    match arguments.json {
-        true => println!("{:#}", in_json(&found, arguments.dry_run, whole)),
-        false => print(&found, arguments.dry_run, &config.kafka.input_topic),
+    arguments.output.answer(&Answer::of(&found, arguments.dry_run, whole, &config.kafka.input_topic))?;
+    match whole {
+        true => Ok(()),
+        false => stopped("stopped; run it again for the rest: what was sent is not sent again"),
     }
-    if !whole {
-        bail!("stopped; run it again for the rest: what was sent is not sent again");
-    }
-    Ok(())
+}
+
+/// An end that is asked for.
+struct Stop {
+    shutdown: Shutdown,
+    /// The signal that did.
+    by: Arc<AtomicI32>,
 }
 
 /// The first SIGINT or SIGTERM asks for an end in which what is on its way still arrives.
-fn stop_on_signal(edges: &tokio::runtime::Runtime) -> anyhow::Result<Shutdown> {
-    let shutdown = Shutdown::default();
+fn stop_on_signal(edges: &tokio::runtime::Runtime) -> anyhow::Result<Stop> {
+    let stop = Stop { shutdown: Shutdown::default(), by: Arc::default() };
     let _entered = edges.enter();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let requested = shutdown.clone();
+    let (shutdown, by) = (stop.shutdown.clone(), stop.by.clone());
     edges.spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        requested.request();
+        let kind = tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        by.store(kind.as_raw_value(), Ordering::Relaxed);
+        shutdown.request();
     });
-    Ok(shutdown)
+    Ok(stop)
 }
 
-fn with_bar<T>(template: &str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
+fn with_bar<T>(template: &str, stop: &Stop, step: impl FnOnce(&mut Watcher) -> T) -> T {
     let mut bar: Option<ProgressBar> = None;
     let mut progress = |Progress { done, of }: Progress| {
         bar.get_or_insert_with(|| {
-            let bar = super::progress_bar(of as usize, template);
+            let bar = progress::bar(of as usize, template);
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         })
         .set_position(done);
     };
-    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.is_requested() });
+    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.shutdown.is_requested() });
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     outcome
 }
 
-fn in_json(found: &Found, dry_run: bool, whole: bool) -> serde_json::Value {
-    let Found { counts, others, left, elsewhere, unreadable, .. } = found;
-    json!({
-        "dry_run": dry_run,
-        "whole": whole,
-        "reasons": counts,
-        "other_records": others,
-        "left": left,
-        "letters_elsewhere": elsewhere,
-        "unreadable": unreadable,
-    })
+#[derive(Serialize)]
+struct Answer<'a> {
+    dry_run: bool,
+    whole: bool,
+    reasons: &'a BTreeMap<Reason, Counts>,
+    other_records: &'a [Place],
+    left: &'a BTreeMap<Reason, u64>,
+    letters_elsewhere: u64,
+    unreadable: u64,
+    input_topic: &'a str,
 }
 
-fn print(found: &Found, dry_run: bool, topic: &str) {
-    let Found { counts, others, left, elsewhere, unreadable, .. } = found;
-    let would = if dry_run { "would send" } else { "sent" };
-    println!("{:<20} {would:>10} {:>10} {:>10} {:>10}", "reason", "later", "gone", "other");
-    let row = |name: &str, Counts { sent, later, gone, other }: Counts| {
-        println!("{name:<20} {sent:>10} {later:>10} {gone:>10} {other:>10}");
-    };
-    let mut all = Counts::default();
-    for (reason, &counts) in counts {
-        row(reason.as_str(), counts);
-        all.sent += counts.sent;
-        all.later += counts.later;
-        all.gone += counts.gone;
-        all.other += counts.other;
+impl<'a> Answer<'a> {
+    fn of(found: &'a Found, dry_run: bool, whole: bool, input_topic: &'a str) -> Answer<'a> {
+        let Found { counts, others, left, elsewhere, unreadable, .. } = found;
+        let (letters_elsewhere, unreadable) = (*elsewhere, *unreadable);
+        Answer {
+            dry_run,
+            whole,
+            reasons: counts,
+            other_records: others,
+            left,
+            letters_elsewhere,
+            unreadable,
+            input_topic,
+        }
     }
-    row("all", all);
-    for place in others.iter().take(SHOWN) {
-        println!("{topic} {place}: another record than the dead letter's stands there; it is not sent");
-    }
-    if others.len() > SHOWN {
-        println!("… and {} more; --json has them all", others.len() - SHOWN);
-    }
-    if !left.is_empty() {
-        let left: Vec<String> = left.iter().map(|(reason, letters)| format!("{letters} {reason}")).collect();
-        println!("left: {}; name them with --reason, or give an earlier --since, to have them sent", left.join(", "));
-    }
-    if *elsewhere > 0 {
-        println!("{elsewhere} letters are about another topic or another daemon's partitions");
-    }
-    if *unreadable > 0 {
-        println!("{unreadable} records of the dead-letter topic are no dead letters this version can read");
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |name: &str, Counts { sent, later, gone, other }: Counts| {
+            let numbers = [sent, later, gone, other].map(|count| count.to_string());
+            std::iter::once(name.to_string()).chain(numbers).collect::<Vec<String>>()
+        };
+        let mut all = Counts::default();
+        for counts in self.reasons.values() {
+            all.sent += counts.sent;
+            all.later += counts.later;
+            all.gone += counts.gone;
+            all.other += counts.other;
+        }
+        let would = if self.dry_run { "would send" } else { "sent" };
+        let head = ["reason", would, "later", "gone", "other"].map(str::to_string).to_vec();
+        let rows = self.reasons.iter().map(|(reason, &counts)| row(reason.as_str(), counts));
+        let rows = std::iter::once(head).chain(rows).chain([row("all", all)]);
+        writeln!(f, "{}", table(&[19, 12, 11, 11, 11], &[1, 2, 3, 4], rows).trim_fmt())?;
+
+        let Answer { other_records, left, letters_elsewhere, unreadable, input_topic, .. } = self;
+        for place in other_records.iter().take(SHOWN) {
+            writeln!(f, "{input_topic} {place}: another record than the dead letter's stands there; it is not sent")?;
+        }
+        if other_records.len() > SHOWN {
+            writeln!(f, "… and {} more; --json has them all", other_records.len() - SHOWN)?;
+        }
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(|(reason, letters)| format!("{letters} {reason}")).collect();
+            let left = left.join(", ");
+            writeln!(f, "left: {left}; name them with --reason, or give an earlier --since, to have them sent")?;
+        }
+        if *letters_elsewhere > 0 {
+            writeln!(f, "{letters_elsewhere} letters are about another topic or another daemon's partitions")?;
+        }
+        if *unreadable > 0 {
+            writeln!(f, "{unreadable} records of the dead-letter topic are no dead letters this version can read")?;
+        }
+        Ok(())
     }
 }

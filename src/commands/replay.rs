@@ -1,5 +1,6 @@
 //! `facetd replay`: a file into Kafka.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,20 @@ use anyhow::bail;
 use clap::Args;
 use facetd::features::Features;
 use facetd::replay::{FaceProducer, face_id_of_row};
+use serde::Serialize;
+
+use super::ending;
+use super::output::Output;
+use super::progress;
 
 use super::stopped::configuration;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  facetd replay --features faces/features.bin --dimension 128 --brokers 127.0.0.1:9092 --topic faces
+  facetd replay --features faces.npy --brokers a:9092,b:9092 --topic faces --rate 200
+
+Running it again is harmless: a face that is there with the same embedding is ignored.")]
 pub struct Arguments {
     /// Features, .npy or learn-to-cluster .bin; a face's id is its row
     #[arg(long, value_name = "FILE")]
@@ -30,6 +41,22 @@ pub struct Arguments {
     /// Faces a second; as fast as the brokers take them when not given
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Replayed<'a> {
+    faces: usize,
+    topic: &'a str,
+    seconds: f64,
+}
+
+impl fmt::Display for Replayed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Replayed { faces, topic, seconds } = self;
+        write!(f, "{faces} faces in {topic} in {seconds:.1} s")
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -42,7 +69,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (None, Some(brokers), Some(topic)) => (FaceProducer::connect(brokers, topic)?, topic.clone()),
         _ => bail!("give --config, or --brokers and --topic"),
     };
-    let bar = super::progress_bar(features.len(), "{bar:40} {pos}/{len} faces {per_sec} {eta} left");
+    let bar = progress::bar(features.len(), "{bar:40} {pos}/{len} faces {per_sec} {eta} left");
+    let (delivered, of) = (bar.clone(), features.len());
+    ending::if_interrupted(move || {
+        format!("the brokers have {} of {of} faces; those sent again are ignored", delivered.position())
+    });
     let started = Instant::now();
     for (row, values) in features.rows().enumerate() {
         if let Some(rate) = arguments.rate {
@@ -55,6 +86,5 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     producer.finish(|delivered| bar.set_position(delivered as u64))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    println!("{} faces in {} in {seconds:.1} s", features.len(), topic);
-    Ok(())
+    arguments.output.answer(&Replayed { faces: features.len(), topic: &topic, seconds })
 }

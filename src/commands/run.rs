@@ -14,6 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Logging;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  facetd run --config /etc/facetd/facetd.toml
+  FACETD_KAFKA__BROKERS=a:9092 FACETD_LOG__LEVEL=debug facetd run --config facetd.toml
+
+SIGTERM and Ctrl-C finish the batch at hand, commit, publish and end with 0. SIGHUP has the configuration read again.
+`facetd check` says beforehand what would keep it from running.")]
 pub struct Arguments {
     /// The configuration; config/facetd.toml shows every key
     #[arg(long, value_name = "FILE")]

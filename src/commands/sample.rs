@@ -7,22 +7,18 @@ use facetd::features::{Features, FeaturesError};
 use facetd::model::Artefact;
 use facetd::model::fit::{BOUND, Difference, Fit, neighbourhoods};
 
+use super::check::Verdict;
+
 /// Faces whose neighbours are looked for: enough for quantiles, and the work grows with the file, not with its square.
 const MOST_ASKED: usize = 2000;
 
-/// What there is to say of a sample.
-pub enum Verdict {
-    Fits(String),
-    /// It does not, or nobody can tell.
-    Warns(String),
-}
-
+/// Whether it fits; a warning where it does not, or where nobody can tell.
 pub fn compare(path: &Path, artefact: &Artefact) -> anyhow::Result<Verdict> {
     let faces = read(path, artefact)?;
     let name = path.display();
     let Some(trained_at) = artefact.trained_at else {
         let model = artefact.folder.join("model.toml");
-        return Ok(Verdict::Warns(format!(
+        return Ok(Verdict::Warn(format!(
             "nobody can tell whether {name} fits: {} has no [neighbour_similarity] of faces it was trained on; export it again",
             model.display()
         )));
@@ -39,13 +35,13 @@ pub fn compare(path: &Path, artefact: &Artefact) -> anyhow::Result<Verdict> {
     let cosines = neighbourhoods(&faces, &asked, trained_at.hop1);
     let Some(fit) = trained_at.compare(faces.len(), &cosines) else {
         let fewest = trained_at.fewest();
-        return Ok(Verdict::Warns(format!("{told}: too few to tell, the model needs {fewest} or more")));
+        return Ok(Verdict::Warn(format!("{told}: too few to tell, the model needs {fewest} or more")));
     };
     let Difference { quantile, by } = fit.furthest();
     let told = format!("{told}: {}; furthest off: q{quantile} by {by:+.3}", quantiles(&fit));
     Ok(match fit.is_good() {
-        true => Verdict::Fits(told),
-        false => Verdict::Warns(format!(
+        true => Verdict::Ok(told),
+        false => Verdict::Warn(format!(
             "{told}, more than {BOUND}: these faces are {} than those the model was trained on, so its linkages mean less. Is it \
              the same embedder and alignment, and are these faces as they came, not drawn from more? If so, train a \
              model on such faces (models/train)",

@@ -14,6 +14,8 @@ use facetd::engine::changes::{Outcome, Request};
 use facetd::face::{ClusterId, CollectionName, FaceId, Timestamp};
 use facetd::store::Store;
 
+use super::{ending, progress};
+
 #[derive(Args)]
 pub struct Target {
     /// The daemon's configuration; it says where the state is
@@ -46,6 +48,8 @@ impl Target {
             Some(name) => CollectionName::new(name)?,
             None => config.collections.default.clone(),
         };
+        ending::if_interrupted(|| "the state is whole, with all of what was asked or nothing of it".to_string());
+        let _busy = progress::busy("the state is being opened");
         let store = Store::open_existing(&config.state.dir)?;
         let mut names: Vec<&str> = store.collections().map(CollectionName::as_str).collect();
         names.sort_unstable();
@@ -97,6 +101,7 @@ impl Stopped {
     /// Restores the collection, as the daemon does when it starts. O(faces).
     pub fn restore(self) -> anyhow::Result<Operated> {
         let Stopped { store, collection, config } = self;
+        let _busy = progress::busy("the collection is being restored");
         let LoadedModel { artefact, model } = LoadedModel::load(&config.model)?;
         let settings = ShardSettings::new(&config, &artefact);
         store.check_model(&settings.model)?;

@@ -1,8 +1,9 @@
 //! `facetd inspect verify` and `repair`: is a stopped daemon's state whole, and what is left if it is not.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use facetd::config::Config;
 use facetd::daemon::shard::ShardSettings;
@@ -10,7 +11,11 @@ use facetd::face::CollectionName;
 use facetd::model::Artefact;
 use facetd::store::repair::{Repaired, repair};
 use facetd::store::verify::{Known, Report, Rule, verify};
-use serde_json::json;
+use serde::Serialize;
+
+use super::ending::{self, Found, Unfinished};
+use super::output::{Output, table};
+use super::progress;
 
 /// What the clusters are to be held against.
 #[derive(Args)]
@@ -29,14 +34,11 @@ struct Against {
   facetd inspect --state /var/lib/facetd verify
   facetd inspect --state /var/lib/facetd verify --config /etc/facetd.toml --json
 
-Changes nothing; sled is copied to TMPDIR for it. Ends with 1 when anything is broken. `mends` is what the
+Changes nothing; sled is copied to TMPDIR for it. Ends with 3 when anything is broken. `mends` is what the
 next start clears up by itself, as after a kill; it is not broken.")]
 pub struct Verify {
     #[command(flatten)]
     against: Against,
-    /// Answer as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -81,52 +83,100 @@ fn with_known<T>(against: &Against, run: impl FnOnce(&Known) -> T) -> anyhow::Re
     Ok(run(&Known { rule: Some(Rule { model: shard.model.clone(), settings: &settings }), few }))
 }
 
-pub fn verify_state(state: &Path, arguments: &Verify) -> anyhow::Result<()> {
-    let report = with_known(&arguments.against, |known| verify(state, known))??;
-    match arguments.json {
-        true => println!("{:#}", json!({ "state": state, "whole": report.is_whole(), "report": report })),
-        false => print(&report),
+/// Has what is copied meanwhile in a folder of its own, so that an interrupt takes it away. It goes with the value.
+fn own_temporary_folder() -> anyhow::Result<(tempfile::TempDir, Unfinished)> {
+    let folder =
+        tempfile::Builder::new().prefix("facetd-").tempdir().context("no folder for a copy of sled; see TMPDIR")?;
+    // Somebody else's choice would stand, and what is copied be left there.
+    let _ = tempfile::env::override_temp_dir(folder.path());
+    let unfinished = Unfinished::new(folder.path().to_path_buf());
+    Ok((folder, unfinished))
+}
+
+#[derive(Serialize)]
+struct Verified<'a> {
+    state: &'a Path,
+    whole: bool,
+    report: &'a Report,
+}
+
+impl fmt::Display for Verified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report;
+        for checked in &report.checks {
+            let (promise, broken) = (checked.check.promise(), checked.broken.len());
+            let (verdict, told) = match broken {
+                0 if report.ended_early => ("-", "not checked".to_string()),
+                0 => ("ok", promise.to_string()),
+                broken => ("BROKEN", format!("not so that {promise}: {broken}")),
+            };
+            let cells = vec![checked.check.to_string(), verdict.to_string(), checked.looked_at.to_string(), told];
+            writeln!(f, "{}", table(&[12, 8, 11], &[2], [cells]).trim_fmt())?;
+            for broken in &checked.broken {
+                writeln!(f, "    {broken}")?;
+            }
+        }
+        for note in &report.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        for mend in &report.mends {
+            writeln!(f, "mends: the next start would {mend}")?;
+        }
+        Ok(())
     }
+}
+
+pub fn verify_state(state: &Path, arguments: &Verify, output: Output) -> anyhow::Result<()> {
+    let _copied_to = own_temporary_folder()?;
+    ending::if_interrupted(|| "the state is as it was".to_string());
+    let busy = progress::busy("every invariant is being checked");
+    let report = with_known(&arguments.against, |known| verify(state, known))??;
+    drop(busy);
+    output.answer(&Verified { state, whole: report.is_whole(), report: &report })?;
+    let state = state.display();
     match report.broken().len() {
         0 => Ok(()),
-        _ if report.ended_early => bail!("{} could not be checked", state.display()),
+        _ if report.ended_early => Err(Found(format!("{state} could not be checked")).into()),
         broken => {
-            bail!("{broken} of the checks of {} failed; `facetd inspect repair` saves what is left", state.display())
+            let way_out = "`facetd inspect repair` saves what is left";
+            Err(Found(format!("{broken} of the checks of {state} failed; {way_out}")).into())
         }
     }
 }
 
-fn print(report: &Report) {
-    for checked in &report.checks {
-        let (count, promise) = (checked.looked_at, checked.check.promise());
-        match checked.broken.len() {
-            0 if report.ended_early => println!("{:<11} not checked", checked.check),
-            0 => println!("{:<11} ok      {count:>9}  {promise}", checked.check),
-            broken => println!("{:<11} BROKEN  {count:>9}  not so that {promise}: {broken}", checked.check),
+#[derive(Serialize)]
+struct Answer<'a> {
+    state: &'a Path,
+    state_uuid: String,
+    faces: u64,
+    lost_faces: u64,
+    /// What is left of the lost faces.
+    lost_file: Option<PathBuf>,
+    said: Vec<String>,
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { state, state_uuid, faces, lost_faces, lost_file, said } = self;
+        for said in said {
+            writeln!(f, "lost or made anew: {said}")?;
         }
-        for broken in &checked.broken {
-            println!("    {broken}");
+        writeln!(f, "{}: {faces} faces kept, {lost_faces} lost; its uuid is {state_uuid}", state.display())?;
+        if let Some(file) = lost_file {
+            writeln!(f, "what is left of the lost faces is in {}; it holds embeddings", file.display())?;
         }
-    }
-    for note in &report.notes {
-        println!("note: {note}");
-    }
-    for mend in &report.mends {
-        println!("mends: the next start would {mend}");
+        write!(f, "set state.dir to it and start the daemon with --new-incarnation: readers are told the state anew")
     }
 }
 
-pub fn repair_state(state: &Path, arguments: &Repair) -> anyhow::Result<()> {
+pub fn repair_state(state: &Path, arguments: &Repair, output: Output) -> anyhow::Result<()> {
     let to = &arguments.to;
+    let _copied_to = own_temporary_folder()?;
+    let _unfinished = Unfinished::beside(to);
+    ending::if_interrupted(|| "nothing was put in place; the damaged state is as it was".to_string());
+    let busy = progress::busy("what is left is being saved");
     let repaired = with_known(&arguments.against, |known| repair(state, to, known))??;
-    let Repaired { state_uuid, faces, lost, exported, said } = repaired;
-    for said in &said {
-        println!("lost or made anew: {said}");
-    }
-    println!("{}: {faces} faces kept, {lost} lost; its uuid is {state_uuid}", to.display());
-    if let Some(exported) = exported {
-        println!("what is left of the lost faces is in {}; it holds embeddings", exported.display());
-    }
-    println!("set state.dir to it and start the daemon with --new-incarnation: readers are told the state anew");
-    Ok(())
+    drop(busy);
+    let Repaired { state_uuid, faces, lost: lost_faces, exported: lost_file, said } = repaired;
+    output.answer(&Answer { state: to, state_uuid, faces, lost_faces, lost_file, said })
 }

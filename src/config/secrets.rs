@@ -29,13 +29,6 @@ pub(super) fn takes(key: &str) -> Option<&'static str> {
     SECRETS.iter().find(|(secret, _)| *secret == key).map(|(_, takes)| *takes)
 }
 
-/// What is wrong with a text that is not TOML, by its place. The line itself may hold a secret.
-pub(super) fn syntax_error(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(String::new(), |before| format!("line {}: ", before.matches('\n').count() + 1));
-    format!("{line}{}", error.message().trim())
-}
-
 /// A word about a file that holds secrets and that everyone may read.
 pub(super) fn exposed(path: &Path, text: &str) -> Option<String> {
     let given: Table = text.parse().ok()?;

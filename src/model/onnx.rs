@@ -35,6 +35,8 @@ pub struct OnnxModel {
     shape: Shape,
     edges: Vec<EdgeFeature>,
     device: Device,
+    /// Why it is not CUDA, where that was tried first.
+    fell_back: Option<String>,
     relation_encoder: Option<Mutex<Session>>,
     linkage_predictor: Option<Mutex<Session>>,
 }
@@ -42,19 +44,24 @@ pub struct OnnxModel {
 impl OnnxModel {
     pub fn load(runtime: &Runtime, artefact: &Artefact, options: RunOptions) -> Result<OnnxModel, ModelError> {
         let mut got = None;
+        let mut why = None;
         let mut session = |graph: &Option<PathBuf>| {
             let Some(path) = graph else { return Ok(None) };
             // What the first graph could not get, the second is not asked for.
-            let Opened { session, device } =
+            let Opened { session, device, fell_back } =
                 open(runtime, path, RunOptions { device: got.unwrap_or(options.device), ..options })?;
             got = Some(device);
+            why = why.take().or(fell_back);
             Ok(Some(Mutex::new(session)))
         };
+        let (relation_encoder, linkage_predictor) =
+            (session(&artefact.relation_encoder)?, session(&artefact.linkage_predictor)?);
         let model = OnnxModel {
             shape: artefact.shape,
             edges: artefact.edges.clone(),
-            relation_encoder: session(&artefact.relation_encoder)?,
-            linkage_predictor: session(&artefact.linkage_predictor)?,
+            relation_encoder,
+            linkage_predictor,
+            fell_back: why,
             // Without a graph there is only what is computed here.
             device: got.unwrap_or(Device::Cpu),
         };
@@ -81,6 +88,11 @@ impl OnnxModel {
     /// Where the model runs in the end: never [`Device::Auto`].
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Why `auto` did not get CUDA, if so.
+    pub fn fell_back(&self) -> Option<&str> {
+        self.fell_back.as_deref()
     }
 }
 
@@ -113,6 +125,7 @@ impl FaceTransformer for OnnxModel {
 struct Opened {
     session: Session,
     device: Device,
+    fell_back: Option<String>,
 }
 
 fn open(runtime: &Runtime, path: &Path, options: RunOptions) -> Result<Opened, ModelError> {
@@ -124,7 +137,12 @@ fn open(runtime: &Runtime, path: &Path, options: RunOptions) -> Result<Opened, M
     match open_on(runtime, path, options.threads, Some(number)) {
         Err(error) if may_fall_back => {
             tracing::warn!(%error, "cuda is not available, the models run on the cpu");
-            open_on(runtime, path, options.threads, None)
+            let opened = open_on(runtime, path, options.threads, None)?;
+            let why = match error {
+                ModelError::Device { reason, .. } => reason,
+                error => error.to_string(),
+            };
+            Ok(Opened { fell_back: Some(why), ..opened })
         }
         opened => opened,
     }
@@ -145,7 +163,7 @@ fn open_on(runtime: &Runtime, path: &Path, threads: usize, cuda: Option<i32>) ->
         builder = builder.with_execution_providers([provider]).map_err(|error| refuse(&error))?;
     }
     let session = builder.commit_from_file(path).map_err(|error| refuse(&error))?;
-    Ok(Opened { session, device: cuda.map_or(Device::Cpu, Device::Cuda) })
+    Ok(Opened { session, device: cuda.map_or(Device::Cpu, Device::Cuda), fell_back: None })
 }
 
 /// Runs a graph over `rows` and returns `width` values a row. Pads `rows` up to its bucket.

@@ -225,6 +225,11 @@ impl Store {
         self.collections.keys()
     }
 
+    /// Faces of all collections.
+    pub fn faces(&self) -> u64 {
+        self.collections.values().map(|record| record.faces).sum()
+    }
+
     /// A face's record, by the caller's name for it.
     pub fn face(&self, collection: &CollectionName, id: &FaceId) -> Result<Option<FaceRecord>, StoreError> {
         match self.space.get::<NodeId>(&keys::node_of(collection, id))? {

@@ -1,0 +1,185 @@
+//! How commands end: the exit codes, and what an interrupt leaves.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use facetd::config::ConfigErrors;
+use facetd::store::StoreError;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{output, progress};
+
+/// Of them all, for `--help` and the man page; the README has the same.
+pub const CODES: &str = "Exit codes:
+  0    done; of `run`, stopped as asked
+  1    it could not be done: the last line says why, and what to do
+  2    the command line or the configuration is wrong: trying again changes nothing
+  3    looked, and found something wrong: `check` a FAIL, `inspect verify` a broken invariant
+  4    the state is in use by another facetd: stop it, and try again
+  130  interrupted with Ctrl-C; 143 by SIGTERM. Nothing is left half done";
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+const FOUND: u8 = 3;
+const IN_USE: u8 = 4;
+/// What shells add a signal's number to.
+const SIGNALLED: u8 = 128;
+
+/// A command that looks for something wrong has found it, and said what.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Found(pub String);
+
+/// A command stopped at Ctrl-C or SIGTERM where it could.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub struct Interrupted {
+    pub signal: i32,
+    pub said: String,
+}
+
+/// The exit code of what went wrong.
+pub fn code(error: &anyhow::Error) -> u8 {
+    let of = |cause: &(dyn std::error::Error + 'static)| {
+        if cause.is::<Found>() {
+            Some(FOUND)
+        } else if cause.is::<ConfigErrors>() {
+            Some(WRONG_USAGE)
+        } else if let Some(StoreError::Locked { .. }) = cause.downcast_ref() {
+            Some(IN_USE)
+        } else {
+            let interrupted = cause.downcast_ref::<Interrupted>()?;
+            Some(SIGNALLED + u8::try_from(interrupted.signal).unwrap_or_default())
+        }
+    };
+    error.chain().find_map(of).unwrap_or(FAILED)
+}
+
+/// What is being written and is not whole yet.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What there is to say of an interrupt now.
+static SAID: Mutex<Option<Box<dyn Fn() -> String + Send>>> = Mutex::new(None);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Both are whole between any two steps.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the process at Ctrl-C, SIGTERM or a terminal that goes: the bar and what is not whole are taken away, it is said
+/// how things stand, and it dies of the signal, as a shell that runs it expects. What changes a state needs no more: it
+/// is as safe from this as from `kill -9`.
+pub fn on_interrupt() -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            progress::clear();
+            let left: Vec<PathBuf> = locked(&UNFINISHED).drain(..).filter(|path| !is_removed(path)).collect();
+            let said = locked(&SAID).as_ref().map(|said| said());
+            output::note(format_args!(
+                "facetd: interrupted{}",
+                said.map(|said| format!("; {said}")).unwrap_or_default()
+            ));
+            for path in left {
+                output::note(format_args!("what was begun is left in {}: remove it", path.display()));
+            }
+            // It fails for signals that cannot be caught, which these are not.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
+    Ok(())
+}
+
+fn is_removed(path: &Path) -> bool {
+    // Whoever writes in it may make another file meanwhile.
+    (0..10).any(|_| {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.is_ok() || !path.exists()
+    })
+}
+
+/// Says from now on how things stand when it is interrupted.
+pub fn if_interrupted(said: impl Fn() -> String + Send + 'static) {
+    *locked(&SAID) = Some(Box::new(said));
+}
+
+/// A file or a folder that an interrupt takes away, until this is dropped.
+pub struct Unfinished(PathBuf);
+
+impl Unfinished {
+    pub fn new(path: PathBuf) -> Unfinished {
+        locked(&UNFINISHED).push(path.clone());
+        Unfinished(path)
+    }
+
+    /// What the store makes the folder `to` in, until that is whole.
+    pub fn beside(to: &Path) -> Unfinished {
+        let mut name = to.file_name().unwrap_or_default().to_os_string();
+        name.push(".partial");
+        Unfinished::new(to.with_file_name(name))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        locked(&UNFINISHED).retain(|path| *path != self.0);
+    }
+}
+
+/// Has a file written beside its place and put there once it is whole. What is no file, such as /dev/stdout, is written
+/// as it is.
+pub fn whole_file<E: Into<anyhow::Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> anyhow::Result<()> {
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return write(path).map_err(Into::into);
+    }
+    // Its ending stays: it may say what is in it.
+    let mut name = OsString::from(".partial-");
+    name.push(path.file_name().with_context(|| format!("{} names no file", path.display()))?);
+    let partial = path.with_file_name(name);
+    let unfinished = Unfinished::new(partial.clone());
+    let written = write(&partial).map_err(Into::into);
+    let placed = written.and_then(|()| std::fs::rename(&partial, path).map_err(Into::into));
+    if placed.is_err() {
+        // It may not have been made at all.
+        let _ = std::fs::remove_file(&partial);
+    }
+    drop(unfinished);
+    placed.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_end_has_its_code() {
+        let in_use = || StoreError::Locked { path: "/state".into() };
+        assert_eq!(code(&anyhow::anyhow!("no")), 1);
+        assert_eq!(code(&ConfigErrors(vec!["colour: unknown key".into()]).into()), 2);
+        assert_eq!(code(&Found("2 of the checks failed".into()).into()), 3);
+        assert_eq!(code(&in_use().into()), 4);
+        assert_eq!(code(&anyhow::Error::from(in_use()).context("try again")), 4);
+        assert_eq!(code(&Interrupted { signal: SIGTERM, said: "stopped".into() }.into()), 143);
+    }
+
+    #[test]
+    fn a_file_is_there_whole_or_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.meta");
+        whole_file(&path, |partial| std::fs::write(partial, "1\n")).unwrap();
+        let failed = whole_file(&path, |partial| {
+            std::fs::write(partial, "2")?;
+            Err(std::io::Error::other("no room"))
+        });
+        assert!(format!("{:#}", failed.unwrap_err()).contains("no room"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        whole_file(Path::new("/dev/null"), |partial| std::fs::write(partial, "3")).unwrap();
+        assert!(std::fs::metadata("/dev/null").is_ok_and(|found| !found.is_file()));
+    }
+}
