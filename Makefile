@@ -15,7 +15,7 @@ KILLS ?= 500
 # How long `make fuzz` takes over each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help demo test torture fuzz build deb runtime load-test soak real-model compare sweep shipped-models demo-model fixtures clean
+.PHONY: help demo test torture fuzz build deb licences runtime load-test soak real-model compare sweep shipped-models demo-model fixtures clean
 
 help:
 	@echo "make demo         a broker, a stream of synthetic faces and the daemon, in one process"
@@ -23,6 +23,7 @@ help:
 	@echo "make torture      kill -9 at random and at every failpoint, $(KILLS) times, with a real Kafka (an hour)"
 	@echo "make fuzz         libFuzzer on whatever takes foreign bytes, $(SECONDS_EACH) seconds each (needs a nightly Rust)"
 	@echo "make deb          a Debian package of facetd as a service, in target/debian"
+	@echo "make licences     whether what facetd is built from has licences and sources that deny.toml allows"
 	@echo "make load-test    faces a second through the engine and through Kafka, beside each stage's ceiling"
 	@echo "make soak         half an hour (SECONDS) at 80 % (RATE) of capacity: does memory, descriptors or the state grow"
 	@echo "make real-model   train the model for the real faces of FACETD_DATA (minutes; needs torch, 5 GB)"
@@ -73,6 +74,11 @@ deb: build
 	target/release/facetd completions zsh >target/completions/_facetd
 	target/release/facetd completions fish >target/completions/facetd.fish
 	cargo deb --locked --no-build --strip --output target/debian/
+
+# What deny.toml allows to be built in.
+licences:
+	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --version 0.20.2
+	cargo deny --locked check bans licenses sources
 
 load-test: runtime
 	cargo bench --locked --bench load

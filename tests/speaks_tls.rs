@@ -153,7 +153,7 @@ fn one_that_is_of_no_use_is_refused_at_the_start_and_by_check() {
         let log = installation.log();
         assert!(log.lines().last().unwrap().contains(what), "{log}");
         let told = check();
-        assert!(told.contains("WRONG") && told.contains(what), "{told}");
+        assert!(told.contains("FAIL") && told.contains(what), "{told}");
     };
     files.make(2100);
     let told = check();

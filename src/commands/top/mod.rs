@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_millis(200);
 #[derive(Args)]
 #[command(after_help = "Examples:
   facetd top
-  facetd top --url http://10.0.0.7:9464 --token-file ~/.config/facetd/token
+  facetd top --url https://faces.example:9464 --token-file ~/.config/facetd/token
   facetd top --json | jq .lag_records
 
 Reads /metrics, and with a token that may read it, what changes in the collection with the most faces. The token is
