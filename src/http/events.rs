@@ -2,19 +2,21 @@
 //!
 //! A reader goes on from a sequence, as far back as events are held; then it is told to begin anew. Whoever reads
 //! slowly holds up nobody: each reader takes what it has not sent yet out of the published maps, and one that falls
-//! behind what is held is told so and let go of.
+//! behind what is held is told so and let go of. An event is written once, however many follow: to send it to one more
+//! is to copy it.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{self, KeepAlive, Sse};
-use futures_util::stream::{self, Stream, StreamExt};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Caller, Tokens};
@@ -26,7 +28,7 @@ use crate::engine::event::Event;
 use crate::face::CollectionName;
 use crate::publish::cloudevents::data_of_event;
 use crate::shutdown::Shutdown;
-use crate::view::{Since, View};
+use crate::view::{Held, Since, View};
 
 /// Events taken at once.
 const AT_ONCE: usize = 256;
@@ -56,7 +58,7 @@ fn last_read(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 /// One change, in the parts that the event stream format gives it.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "describes what written() writes")]
+#[allow(dead_code, reason = "describes what Reader::written writes")]
 struct ServerSentEvent {
     /// The sequence.
     #[schema(pattern = "^[0-9]+$")]
@@ -81,7 +83,7 @@ pub async fn events(
     Path(path): Path<OfCollection>,
     Query(asked): Query<Beginning>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let Looked { name, shown } = path.look(&api, &caller)?;
     let limit = match asked.limit {
         Some(0) => return Err(Problem::bad_request("limit is 0, and has to be at least 1")),
@@ -97,13 +99,15 @@ pub async fn events(
         // Also where they were read again since the caller was let in.
         tokens.mark_changed();
     }
-    let reader = Reader { view, shutdown, caller, tokens, collection: name, after, ahead: VecDeque::new(), commits };
-    let events = stream::unfold(reader, |mut reader| async move {
-        let event = reader.next().await?;
-        let written = written(&reader.collection, &event);
-        Some((Ok(written), reader))
+    let next_word = Instant::now() + STILL_HERE;
+    let reader = Reader { view, shutdown, caller, tokens, collection: name, after, left: limit, commits, next_word };
+    let told = stream::unfold(reader, |mut reader| async move {
+        let told = reader.next().await?;
+        reader.next_word = Instant::now() + STILL_HERE;
+        Some((Ok::<_, Infallible>(told), reader))
     });
-    Ok(Sse::new(events.take(limit)).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here")))
+    let how = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((how, Body::from_stream(told)).into_response())
 }
 
 fn gone(first: Option<u64>) -> Problem {
@@ -116,11 +120,6 @@ fn gone(first: Option<u64>) -> Problem {
     Problem::new(StatusCode::GONE, "gone", detail)
 }
 
-fn written(collection: &CollectionName, event: &Event) -> sse::Event {
-    let data = data_of_event(collection, event).to_string();
-    sse::Event::default().id(event.sequence.to_string()).event(event.change.event_type().name()).data(data)
-}
-
 struct Reader {
     view: Arc<View>,
     shutdown: Shutdown,
@@ -129,35 +128,44 @@ struct Reader {
     collection: CollectionName,
     /// The last sequence taken.
     after: u64,
-    /// Taken and not sent.
-    ahead: VecDeque<Arc<Event>>,
+    /// Events that are wanted still.
+    left: usize,
     commits: watch::Receiver<u64>,
+    /// When something is sent, whether or not there is anything to tell.
+    next_word: Instant,
 }
 
 impl Reader {
     /// Nothing more once events are gone that were not read, the token was taken back, or the daemon stops.
-    async fn next(&mut self) -> Option<Arc<Event>> {
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if !self.may_go_on() {
+            if self.left == 0 || !self.may_go_on() {
                 return None;
             }
-            if let Some(event) = self.ahead.pop_front() {
-                return Some(event);
-            }
             self.commits.mark_unchanged();
-            match self.view.collection(&self.collection)?.events_after(self.after, AT_ONCE) {
-                Since::Gone { .. } => return None,
-                Since::Events(events) => self.ahead.extend(events),
+            let shown = self.view.collection(&self.collection)?;
+            let Since::Events(events) = shown.events_after(self.after, self.left.min(AT_ONCE)) else { return None };
+            if let Some(last) = events.last() {
+                self.after = last.event.sequence;
+                self.left -= events.len();
+                return Some(self.written(&events));
             }
-            match self.ahead.back() {
-                Some(last) => self.after = last.sequence,
-                None => tokio::select! {
-                    changed = self.commits.changed() => changed.ok()?,
-                    () = read_again(&mut self.tokens) => {}
-                    () = self.shutdown.requested() => return None,
-                },
+            tokio::select! {
+                changed = self.commits.changed() => changed.ok()?,
+                () = read_again(&mut self.tokens) => {}
+                () = self.shutdown.requested() => return None,
+                () = sleep_until(self.next_word) => return Some(Bytes::from_static(b": still here\n\n")),
             }
         }
+    }
+
+    /// In the event stream format: neither a type nor JSON has a line's end in it.
+    fn written(&self, events: &[Arc<Held>]) -> Bytes {
+        let write = |event: &Event| {
+            let (name, data) = (event.change.event_type().name(), data_of_event(&self.collection, event));
+            format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.sequence)
+        };
+        events.iter().map(|held| held.written(write)).collect::<String>().into()
     }
 
     /// Whether the caller may read it by the tokens there are now.

@@ -1,7 +1,7 @@
 //! One collection as it was after a commit.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ pub struct CollectionView {
     pub(super) residents: OrdSet<Resident>,
     pub(super) constraints: OrdMap<PairOfFaces, Constraint>,
     /// The newest, without a gap.
-    events: Vector<Arc<Event>>,
+    events: Vector<Arc<Held>>,
     /// Of the last event.
     sequence: u64,
     /// Tells whoever waits for the next commit.
@@ -44,11 +44,35 @@ impl Default for CollectionView {
     }
 }
 
+/// An event that is held, for whoever follows.
+#[derive(Debug)]
+pub struct Held {
+    pub event: Event,
+    written: OnceLock<Box<str>>,
+}
+
+impl Held {
+    pub(super) fn new(event: Event) -> Held {
+        Held { event, written: OnceLock::new() }
+    }
+
+    /// How it is written: by `write`, once for all who follow.
+    pub fn written(&self, write: impl FnOnce(&Event) -> String) -> &str {
+        self.written.get_or_init(|| write(&self.event).into())
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Held) -> bool {
+        self.event == other.event
+    }
+}
+
 /// What came after a sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Since {
     /// In order, as many as were asked for at most; none: nothing came.
-    Events(Vec<Arc<Event>>),
+    Events(Vec<Arc<Held>>),
     /// They are not held any more. The first that is, if there is one.
     Gone { first: Option<u64> },
 }
@@ -129,7 +153,7 @@ impl CollectionView {
         if is_told_anew {
             self.events.clear();
         }
-        self.events.extend(changes.events.iter().cloned().map(Arc::new));
+        self.events.extend(changes.events.iter().cloned().map(Held::new).map(Arc::new));
         while self.events.len() > held {
             self.events.pop_front();
         }

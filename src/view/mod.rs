@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 
-pub use collection::{CollectionView, Since};
+pub use collection::{CollectionView, Held, Since};
 pub use listed::{Listed, SizeClass};
 pub use pages::{AfterCluster, AfterFace, ClusterOrder, Page};
 

@@ -74,7 +74,7 @@ proptest! {
         check(&restored, &history, limit);
         let Some(shown) = view.collection(&lobby()) else { return Ok(()) };
         for sequence in 0..=told.len() {
-            let expected: Vec<_> = told[sequence..].iter().take(3).cloned().map(Arc::new).collect();
+            let expected: Vec<_> = told[sequence..].iter().take(3).cloned().map(Held::new).map(Arc::new).collect();
             prop_assert_eq!(shown.events_after(sequence as u64, 3), Since::Events(expected));
         }
         let ahead = told.len() as u64 + 1;
@@ -129,7 +129,10 @@ fn as_many_events_are_held_as_there_is_room_for() {
     let (last, first) = (shown.sequence(), shown.sequence() + 1 - EVENTS_HELD_EACH as u64);
     assert_eq!(shown.events_after(first - 2, 9), Since::Gone { first: Some(first) });
     let Since::Events(events) = shown.events_after(first - 1, usize::MAX) else { panic!("they are held") };
-    assert_eq!((events.len(), events[0].sequence, events.last().unwrap().sequence), (EVENTS_HELD_EACH, first, last));
+    assert_eq!(
+        (events.len(), events[0].event.sequence, events.last().unwrap().event.sequence),
+        (EVENTS_HELD_EACH, first, last)
+    );
 }
 
 #[test]
