@@ -43,7 +43,7 @@ impl<T: DeserializeOwned> FromRequest<Shown> for Json<T> {
             let detail = format!("the body was not there within {} seconds", within.as_secs_f32());
             return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow-a-body", detail));
         };
-        let asked = T::deserialize(Value::Object(read?.0));
+        let asked = serde_path_to_error::deserialize(Value::Object(read?.0));
         asked.map(Json).map_err(|error| Problem::unprocessable("bad-request", error.to_string()))
     }
 }
