@@ -127,7 +127,7 @@ impl Operated {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 // A commit that failed may be on disk.
-                begun.end(&audit::Outcome::Unknown { why: error.to_string() })?;
+                let _ = begun.end(&audit::Outcome::Unknown { why: error.to_string() });
                 return Err(error.into());
             }
         };
@@ -143,7 +143,8 @@ impl Operated {
             Some(why) => audit::Outcome::Refused { why },
             None => audit::Outcome::Done { erased: erased.reduce(|a, b| a + b) },
         };
-        begun.end(&told)?;
+        // What is done stays done where that cannot be written down; the log on standard error says so.
+        let _ = begun.end(&told);
         match rejection {
             Some(why) => bail!("{why}"),
             None => Ok(outcomes),
