@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Of the model in tests/fixtures.
 const DIMENSION: usize = 16;
 const FACES: usize = 12;
+const HANG_UP: i32 = 1;
 const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;
 
@@ -255,6 +256,25 @@ fn an_interrupt_leaves_no_half_of_a_file_and_says_how_things_stand() {
     let (status, said) = end_of(child);
     assert_eq!(status.signal(), Some(TERMINATE), "{said}");
     assert!(said.contains("of 1000 faces"), "{said}");
+
+    // One that `nohup` started outlives its terminal, and hears the others.
+    let arrived = || read_topic(&broker.topics.brokers, "faces").len();
+    let earlier = arrived();
+    let replay =
+        ["replay", "--dimension", "8", "--rate", "20", "--brokers", &broker.topics.brokers, "--topic", "faces"];
+    let mut child = Command::new("sh");
+    child.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(facetd().get_program()).args(replay);
+    let mut child = child.arg("--features").arg(&features).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first face", LIMIT, || (arrived() > earlier).then_some(()));
+    signal(&child, HANG_UP);
+    let before = arrived();
+    wait_for("faces after it", LIMIT, || {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended");
+        (arrived() > before + 20).then_some(())
+    });
+    signal(&child, TERMINATE);
+    let (status, said) = end_of(child);
+    assert_eq!(status.signal(), Some(TERMINATE), "{said}");
 
     // The demo ends in its own way: its state is a folder of its own, which goes with it.
     let temporary = tempfile::tempdir().unwrap();

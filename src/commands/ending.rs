@@ -70,9 +70,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Ends the process at Ctrl-C, SIGTERM or a terminal that goes: the bar and what is not whole are taken away, it is said
 /// how things stand, and it dies of the signal, as a shell that runs it expects. What changes a state needs no more: it
-/// is as safe from this as from `kill -9`.
+/// is as safe from this as from `kill -9`. A signal that whoever started it has it ignore, as `nohup` does, stays ignored.
 pub fn on_interrupt() -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
+    let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
+    let mut signals = Signals::new(heard).context("cannot listen for Ctrl-C")?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
             progress::clear();
@@ -98,6 +100,12 @@ fn is_removed(path: &Path) -> bool {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         removed.is_ok() || !path.exists()
     })
+}
+
+/// The signals that a process ignores, a bit each, as the kernel tells of it.
+fn ignored(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Says from now on how things stand when it is interrupted.
