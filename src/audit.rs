@@ -17,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{Access, access};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -234,6 +235,19 @@ impl Audit {
         Ok(Audit { path: path.into(), open: Arc::new(Mutex::new(open)) })
     }
 
+    /// What [`Audit::open`] would find: whether there is a file already. Makes none.
+    pub fn look(path: &Path) -> Result<bool, AuditError> {
+        let found = match Open::options().open(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let may_make = access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK);
+                may_make.map(|()| false).map_err(std::io::Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        found.map_err(|source| AuditError::NotBegun { path: path.to_path_buf(), source })
+    }
+
     /// Writes down that it is asked for; without that it must not be done.
     pub fn begin(&self, hand: Hand, deed: Deed) -> Result<Begun, AuditError> {
         let begun = Begun { audit: self.clone(), operation: Uuid::new_v4().simple().to_string(), hand, deed };
@@ -280,17 +294,22 @@ impl Begun {
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 impl Open {
+    fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(0o600);
+        options
+    }
+
     fn at(path: &Path) -> std::io::Result<Open> {
-        let options = |new: bool| {
-            let mut options = OpenOptions::new();
-            options.read(true).append(true).create_new(new).mode(0o600);
-            options
-        };
-        let mut file = match options(false).open(path) {
+        let mut file = match Open::options().open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let file = options(true).open(path)?;
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let file = Open::options().create_new(true).open(path)?;
+                let folder = folder_of(path);
                 if rustix::process::getuid().is_root() {
                     // The daemon has to be able to go on with what a command of root's began.
                     let owner = folder.metadata()?;
@@ -407,6 +426,18 @@ mod tests {
         refuse();
         assert_eq!(lines(&path).len(), 1);
         assert_eq!(lines(&path)[0]["outcome"], json!("refused"));
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        assert!(!Audit::look(&path).unwrap() && !path.exists());
+        drop(Audit::open(&path).unwrap());
+        assert!(Audit::look(&path).unwrap());
+        for wrong in [folder.path(), Path::new("/nowhere/audit.jsonl")] {
+            assert!(Audit::look(wrong).unwrap_err().to_string().contains("log.audit"));
+        }
     }
 
     #[test]

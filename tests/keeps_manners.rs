@@ -117,6 +117,15 @@ fn the_exit_code_says_how_it_went() {
     let wrong_name = wrong.to_str().unwrap();
 
     assert_eq!(run(&["check", "--config", config]).0, 0);
+    // What would keep `run` from running, and nothing is made for it.
+    let audit = folder.path().join("audit.jsonl");
+    let with_audit = |path: &Path| {
+        let check = ["check", "--config", config];
+        ended(command(&check).env("FACETD_LOG__AUDIT", path).output().unwrap(), &check)
+    };
+    let (code, out, _) = with_audit(Path::new("/nowhere/audit.jsonl"));
+    assert!(code == 3 && out.contains("audit   FAIL"), "{code}: {out}");
+    assert!(with_audit(&audit).0 == 0 && !audit.exists());
     assert_eq!(run(&["inspect", "--state", "/nowhere", "stats"]).0, 1);
     assert_eq!(run(&["inspect", "--state", state_name, "colour"]).0, 2);
 
