@@ -3,8 +3,9 @@
 
 mod common;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -138,6 +139,19 @@ fn the_exit_code_says_how_it_went() {
     assert!(code == 2 && err.contains(&format!("{wrong_name}:2: ")), "{code}: {err}");
     let (code, out, _) = run(&["check", "--config", wrong_name]);
     assert!(code == 3 && out.contains("config  FAIL") && out.contains(wrong_name), "{code}: {out}");
+
+    // Every command that reads it tells what is odd in it.
+    std::fs::write(&wrong, "[kafka]\nlibrdkafka_options = { \"ssl.key.password\" = \"hunter2\" }\n").unwrap();
+    std::fs::set_permissions(&wrong, Permissions::from_mode(0o644)).unwrap();
+    let verify = ["inspect", "--state", state_name, "verify", "--config", wrong_name];
+    for arguments in [&["compact", "--config", wrong_name][..], &verify, &["redrive", "--config", wrong_name]] {
+        let mut command = command(arguments);
+        let said = ended(command.current_dir(folder.path()).output().unwrap(), arguments).2;
+        assert!(
+            said.contains("WARN") && said.contains(wrong_name) && !said.contains("hunter2"),
+            "{arguments:?}: {said}"
+        );
+    }
 
     let daemon = installation.start();
     for arguments in [&["compact", "--config", config][..], &["inspect", "--state", state_name, "stats"]] {

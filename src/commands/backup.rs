@@ -20,8 +20,7 @@ use serde::Serialize;
 
 use super::ending::{self, Unfinished};
 use super::output::Output;
-use super::progress;
-use super::stopped::configuration;
+use super::{configuration, progress};
 
 #[derive(Args)]
 #[command(after_help = "Examples:

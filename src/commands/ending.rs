@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use facetd::config::ConfigErrors;
-use facetd::store::StoreError;
+use facetd::shutdown::Shutdown;
+use facetd::store::{StoreError, repair};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{output, progress};
 
@@ -56,6 +59,44 @@ pub fn code(error: &anyhow::Error) -> u8 {
         }
     };
     error.chain().find_map(of).unwrap_or(FAILED)
+}
+
+/// Hears the first SIGINT or SIGTERM, for a command that has an end of its own.
+pub struct Ear {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ear {
+    /// None is missed from now on. Inside a runtime.
+    pub fn open() -> std::io::Result<Ear> {
+        Ok(Ear { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Has the signal ask for an end.
+    pub fn stops(self, shutdown: Shutdown) -> Heard {
+        let heard = Heard::default();
+        let (Ear { mut interrupt, mut terminate }, by) = (self, heard.0.clone());
+        tokio::spawn(async move {
+            let number = tokio::select! {
+                _ = interrupt.recv() => SIGINT,
+                _ = terminate.recv() => SIGTERM,
+            };
+            by.store(number, Ordering::Relaxed);
+            shutdown.request();
+        });
+        heard
+    }
+}
+
+/// The signal that asked for an end; 0 before.
+#[derive(Default)]
+pub struct Heard(Arc<AtomicI32>);
+
+impl Heard {
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+    }
 }
 
 /// What is being written and is not whole yet.
@@ -124,9 +165,7 @@ impl Unfinished {
 
     /// What the store makes the folder `to` in, until that is whole.
     pub fn beside(to: &Path) -> Unfinished {
-        let mut name = to.file_name().unwrap_or_default().to_os_string();
-        name.push(".partial");
-        Unfinished::new(to.with_file_name(name))
+        Unfinished::new(repair::partial(to))
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::ending::{self, Found, Unfinished};
 use super::output::{Output, table};
-use super::progress;
+use super::{configuration, progress};
 
 /// What the clusters are to be held against.
 #[derive(Args)]
@@ -66,9 +66,7 @@ impl Against {
     fn settings(&self) -> anyhow::Result<Option<Settings>> {
         let config = match (&self.config, &self.model) {
             (None, None) => return Ok(None),
-            (Some(path), _) => {
-                Config::load(path).with_context(|| format!("the configuration {} is not right", path.display()))?
-            }
+            (Some(path), _) => configuration(path)?,
             (None, Some(_)) => Config::parse("", std::iter::empty())?,
         };
         let artefact = Artefact::open(self.model.as_deref().unwrap_or(&config.model.dir), config.model.stage)?;

@@ -98,6 +98,16 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The folder in which the folder `to` is made, until it is whole.
+pub fn partial(to: &Path) -> PathBuf {
+    beside(to, "partial")
+}
+
+/// The file that [`repair`] writes what is left of lost faces to, until all of it is there.
+pub fn partial_export(to: &Path) -> PathBuf {
+    beside(to, "lost.jsonl.partial")
+}
+
 /// The folder beside the one that is being made, in which it is made. When it goes and is still there, so does what is in it:
 /// it may hold embeddings, and is of no use.
 #[derive(Debug)]
@@ -106,7 +116,7 @@ pub struct Partial(PathBuf);
 impl Partial {
     /// For the folder `to`; one that an earlier try left when it died is removed.
     pub fn of(to: &Path) -> Result<Partial, StoreError> {
-        let path = beside(to, "partial");
+        let path = partial(to);
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
         }
