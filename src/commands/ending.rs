@@ -1,6 +1,7 @@
 //! How commands end: the exit codes, and what an interrupt leaves.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,7 +120,9 @@ pub fn on_interrupt() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             progress::clear();
-            let left: Vec<PathBuf> = locked(&UNFINISHED).drain(..).filter(|path| !is_removed(path)).collect();
+            // Held to the end: a command that comes to its own now waits for this one.
+            let mut unfinished = locked(&UNFINISHED);
+            let left: Vec<PathBuf> = unfinished.drain(..).filter_map(|path| left_of(&path)).collect();
             let said = locked(&SAID).as_ref().map(|said| said());
             output::note(format_args!(
                 "facetd: interrupted{}",
@@ -135,12 +138,22 @@ pub fn on_interrupt() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_removed(path: &Path) -> bool {
-    // Whoever writes in it may make another file meanwhile.
-    (0..10).any(|_| {
-        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        removed.is_ok() || !path.exists()
-    })
+/// Takes away what is not whole; answers what could not be taken. What has left its place by now was put where it belongs,
+/// and stays: so it is moved before it is removed, lest half of it is put there.
+fn left_of(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_os_string();
+    name.push(format!(".interrupted-{}", std::process::id()));
+    let moved = path.with_file_name(name);
+    // Whoever writes in it may begin it anew meanwhile, or make another file.
+    for _ in 0..10 {
+        match std::fs::rename(path, &moved) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(_) => return Some(path.to_path_buf()),
+        }
+        let _ = if moved.is_dir() { std::fs::remove_dir_all(&moved) } else { std::fs::remove_file(&moved) };
+    }
+    [path, &moved].into_iter().find(|left| left.exists()).map(Path::to_path_buf)
 }
 
 /// The signals that a process ignores, a bit each, as the kernel tells of it.
@@ -152,6 +165,15 @@ fn ignored(status: &str) -> u64 {
 /// Says from now on how things stand when it is interrupted.
 pub fn if_interrupted(said: impl Fn() -> String + Send + 'static) {
     *locked(&SAID) = Some(Box::new(said));
+}
+
+/// Says from now on that the folder `to`, which was missing or empty, is in place, or what else there is to say.
+pub fn if_interrupted_before(to: &Path, said: &'static str) {
+    let to = to.to_path_buf();
+    if_interrupted(move || match repair::check_empty(&to) {
+        Ok(()) => said.to_string(),
+        Err(_) => format!("{} is whole and in place", to.display()),
+    });
 }
 
 /// A file or a folder that an interrupt takes away, until this is dropped.
@@ -212,6 +234,36 @@ mod tests {
         assert_eq!(code(&in_use().into()), 4);
         assert_eq!(code(&anyhow::Error::from(in_use()).context("try again")), 4);
         assert_eq!(code(&Interrupted { signal: SIGTERM, said: "stopped".into() }.into()), 143);
+    }
+
+    #[test]
+    fn a_folder_is_put_in_place_whole_or_not_at_all() {
+        const FILES: usize = 50;
+        let parent = tempfile::tempdir().unwrap();
+        let (partial, to) = (parent.path().join("copy.partial"), parent.path().join("copy"));
+        let mut put = 0;
+        for round in 0..200 {
+            std::fs::create_dir(&partial).unwrap();
+            (0..FILES).for_each(|file| std::fs::write(partial.join(file.to_string()), "x").unwrap());
+            let begin = std::sync::Barrier::new(2);
+            let left = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    begin.wait();
+                    (0..round * 100).for_each(|_| std::hint::spin_loop());
+                    drop(std::fs::rename(&partial, &to));
+                });
+                begin.wait();
+                left_of(&partial)
+            });
+            assert_eq!(left, None);
+            if to.exists() {
+                assert_eq!(std::fs::read_dir(&to).unwrap().count(), FILES);
+                std::fs::remove_dir_all(&to).unwrap();
+                put += 1;
+            }
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
+        assert!(put < 200, "nothing was taken away");
     }
 
     #[test]

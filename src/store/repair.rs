@@ -52,8 +52,7 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
     let report = verify(from, known)?;
     let look = Look::open(from)?;
     let partial = Partial::of(to)?;
-    let exported = beside(to, "lost.jsonl");
-    let export = Export { path: exported, file: None, lost: 0 };
+    let export = Export { path: partial_export(to), file: None, lost: 0 };
     let repair = Repair { look: &look, report: &report, said: Vec::new(), export };
     let repaired = repair.write(partial.path()).map_err(|error| look.failed(error))?;
     let Repair { said, export, .. } = repaired.repair;
@@ -68,14 +67,10 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
         let what = format!("repaired, it is still: {}; this is a bug", what.collect::<Vec<_>>().join("; "));
         return Err(StoreError::Damaged { path: from.to_path_buf(), what });
     }
+    let lost = export.lost;
+    let exported = export.put_in_place(&beside(to, "lost.jsonl"))?;
     put_in_place(partial.path(), to)?;
-    Ok(Repaired {
-        state_uuid: repaired.state_uuid,
-        faces: repaired.faces,
-        lost: export.lost,
-        exported: export.file.map(|_| export.path),
-        said,
-    })
+    Ok(Repaired { state_uuid: repaired.state_uuid, faces: repaired.faces, lost, exported, said })
 }
 
 /// Refuses a folder that has something in it.
@@ -182,6 +177,25 @@ impl Export {
         }
         self.lost += lines.len() as u64;
         Ok(())
+    }
+
+    /// Answers where it is, if anything was lost.
+    fn put_in_place(mut self, to: &Path) -> Result<Option<PathBuf>, StoreError> {
+        if self.file.is_none() {
+            return Ok(None);
+        }
+        std::fs::rename(&self.path, to).map_err(StoreError::io(to))?;
+        self.file = None;
+        Ok(Some(to.to_path_buf()))
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        if self.file.is_some() && std::fs::remove_file(&self.path).is_err() {
+            let file = self.path.display();
+            tracing::warn!(%file, "this file is of no use, holds embeddings and could not be removed: remove it");
+        }
     }
 }
 
