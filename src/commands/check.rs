@@ -236,7 +236,7 @@ fn check_page(http: &Http) -> Verdict {
 fn check_audit(config: &Config) -> Result<String, AuditError> {
     let (path, folder) = (config.audit(), &config.state.dir);
     // The state's folder is made first.
-    let is_there = !(path.parent() == Some(folder) && !folder.exists()) && Audit::look(&path)?;
+    let is_there = (folder.exists() || path.parent() != Some(folder)) && Audit::look(&path)?;
     Ok(format!("{}{}", path.display(), if is_there { "" } else { " will be made" }))
 }
 
