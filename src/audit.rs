@@ -17,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{Access, access};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -26,16 +27,20 @@ use crate::face::{CollectionName, FaceId};
 /// The name of the file in the state folder, where log.audit names no other; what a rotation makes of it begins so too.
 pub const FILE: &str = "audit.jsonl";
 
-/// Why there is no audit log, so that nothing is done by hand.
+/// Why something is not in the audit log.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot write the audit log {}: {source}; nothing is done by hand without it: make room, or make it writable, or have \
-     log.audit name another file",
-    path.display()
-)]
-pub struct AuditError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum AuditError {
+    #[error(
+        "cannot write the audit log {}: {source}; nothing is done by hand without it: make room, or make it writable, or \
+         have log.audit name another file",
+        path.display()
+    )]
+    NotBegun { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{became}; its outcome could not be written down in {}: {source}; make room, or make it writable, before the next",
+        path.display()
+    )]
+    NotEnded { became: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 /// Who does it.
@@ -175,6 +180,18 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What became of it, for people.
+    fn told(&self) -> &'static str {
+        match self {
+            Outcome::Asked => "it was asked for",
+            Outcome::Done { .. } => "it was done",
+            Outcome::Refused { .. } => "it was refused, and nothing was changed",
+            Outcome::Unknown { .. } => "it may have been done",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
@@ -214,60 +231,85 @@ pub struct Begun {
 impl Audit {
     /// Makes the file where there is none, for its owner alone.
     pub fn open(path: &Path) -> Result<Audit, AuditError> {
-        let open = Open::at(path).map_err(|source| AuditError { path: path.to_path_buf(), source })?;
+        let open = Open::at(path).map_err(|source| AuditError::NotBegun { path: path.to_path_buf(), source })?;
         Ok(Audit { path: path.into(), open: Arc::new(Mutex::new(open)) })
+    }
+
+    /// What [`Audit::open`] would find: whether there is a file already. Makes none.
+    pub fn look(path: &Path) -> Result<bool, AuditError> {
+        let found = match Open::options().open(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let may_make = access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK);
+                may_make.map(|()| false).map_err(std::io::Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        found.map_err(|source| AuditError::NotBegun { path: path.to_path_buf(), source })
     }
 
     /// Writes down that it is asked for; without that it must not be done.
     pub fn begin(&self, hand: Hand, deed: Deed) -> Result<Begun, AuditError> {
         let begun = Begun { audit: self.clone(), operation: Uuid::new_v4().simple().to_string(), hand, deed };
-        begun.write(&Outcome::Asked)?;
+        begun.write(&Outcome::Asked).map_err(|source| self.not_begun(source))?;
         Ok(begun)
     }
 
     /// Writes down that somebody asked for what they may not do.
     pub fn refuse(&self, hand: Hand, deed: Deed, why: String) -> Result<(), AuditError> {
         let operation = Uuid::new_v4().simple().to_string();
-        Begun { audit: self.clone(), operation, hand, deed }.write(&Outcome::Refused { why })
+        let begun = Begun { audit: self.clone(), operation, hand, deed };
+        begun.write(&Outcome::Refused { why }).map_err(|source| self.not_begun(source))
     }
 
-    fn append(&self, line: &Line) -> Result<(), AuditError> {
+    fn not_begun(&self, source: std::io::Error) -> AuditError {
+        AuditError::NotBegun { path: self.path.to_path_buf(), source }
+    }
+
+    fn append(&self, line: &Line) -> std::io::Result<()> {
         let mut text = serde_json::to_string(line).expect("a line is plain data");
         text.push('\n');
         // Whoever panicked under it left at worst a torn line, which is noted.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = open.follow(&self.path).and_then(|()| open.append(&text));
-        written.map_err(|source| AuditError { path: self.path.to_path_buf(), source })
+        open.follow(&self.path).and_then(|()| open.append(&text))
     }
 }
 
 impl Begun {
-    /// Writes down what became of it. It is done, so that what cannot be written is only told of.
+    /// Writes down what became of it. It became of it whether or not that can be written: the log has it then, and the
+    /// error is nothing to end with.
     pub fn end(self, outcome: &Outcome) -> Result<(), AuditError> {
-        self.write(outcome).inspect_err(|error| {
+        self.write(outcome).map_err(|source| {
+            let error = AuditError::NotEnded { became: outcome.told(), path: self.audit.path.to_path_buf(), source };
             let (operation, who, deed) = (&self.operation, &self.hand.who, &self.deed);
-            tracing::error!(%error, operation, who, ?deed, ?outcome, "what became of it is not in the audit log");
+            tracing::error!(operation, who, ?deed, ?outcome, "{error}");
+            error
         })
     }
 
-    fn write(&self, outcome: &Outcome) -> Result<(), AuditError> {
+    fn write(&self, outcome: &Outcome) -> std::io::Result<()> {
         let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let Begun { audit, operation, hand, deed } = self;
         audit.append(&Line { time, operation, hand, deed, outcome })
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 impl Open {
+    fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(0o600);
+        options
+    }
+
     fn at(path: &Path) -> std::io::Result<Open> {
-        let options = |new: bool| {
-            let mut options = OpenOptions::new();
-            options.read(true).append(true).create_new(new).mode(0o600);
-            options
-        };
-        let mut file = match options(false).open(path) {
+        let mut file = match Open::options().open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let file = options(true).open(path)?;
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let file = Open::options().create_new(true).open(path)?;
+                let folder = folder_of(path);
                 if rustix::process::getuid().is_root() {
                     // The daemon has to be able to go on with what a command of root's began.
                     let owner = folder.metadata()?;
@@ -384,6 +426,18 @@ mod tests {
         refuse();
         assert_eq!(lines(&path).len(), 1);
         assert_eq!(lines(&path)[0]["outcome"], json!("refused"));
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        assert!(!Audit::look(&path).unwrap() && !path.exists());
+        drop(Audit::open(&path).unwrap());
+        assert!(Audit::look(&path).unwrap());
+        for wrong in [folder.path(), Path::new("/nowhere/audit.jsonl")] {
+            assert!(Audit::look(wrong).unwrap_err().to_string().contains("log.audit"));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -52,6 +52,22 @@ pub fn with_options(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     client
 }
 
+/// Makes a client. Every one is made here, because rdkafka tells the value of an option that is not right, and what
+/// librdkafka says of it may quote it: either may be a password.
+pub fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    client: &ClientConfig,
+    context: C,
+) -> Result<T, KafkaError> {
+    client.create_with_context(context).map_err(|error| match error {
+        KafkaError::ClientConfig(kind, said, key, _) => {
+            let quotes = said.starts_with("Invalid value") || said.starts_with("Unsupported value");
+            let said = if quotes { "not a value it takes:".to_string() } else { said };
+            KafkaError::ClientConfig(kind, said, key, "(its value is not shown)".to_string())
+        }
+        other => other,
+    })
+}
+
 /// Why the brokers do not say which topics there are.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
@@ -66,8 +82,7 @@ pub enum NoAnswer {
 /// Asks the brokers which topics there are, waiting for them as long as `limit`, and no longer than what is in the way
 /// can pass.
 pub fn topics(client: &ClientConfig, limit: Duration) -> Result<Metadata, NoAnswer> {
-    let made = client.create_with_context(Asking::default());
-    let made = made.map_err(|error| match Obstacle::of_creation(&error) {
+    let made = create(client, Asking::default()).map_err(|error| match Obstacle::of_creation(&error) {
         Some(obstacle) => NoAnswer::Obstacle(obstacle),
         None => NoAnswer::Client(error),
     });
@@ -227,7 +242,7 @@ impl CountingProducer {
         client.set("linger.ms", "2");
         client.set("compression.type", "lz4");
         let answers = Arc::new(Answers::default());
-        let producer = adjust(client).create_with_context(Context { answers: answers.clone(), ear: Ear::default() })?;
+        let producer = create(&adjust(client), Context { answers: answers.clone(), ear: Ear::default() })?;
         Ok(CountingProducer { producer, answers })
     }
 
@@ -287,5 +302,39 @@ impl CountingProducer {
     /// Records the brokers did not take, since the beginning.
     pub fn failed(&self) -> usize {
         self.answers.failed.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn no_option_that_is_not_right_tells_its_value() {
+        let options = [
+            "sasl.pasword",
+            "sasl.oauthbearer.client.secret",
+            "auto.offset.reset",
+            "security.protocol",
+            "debug",
+            "linger.ms",
+            "enable.sparse.connections",
+        ];
+        for option in options {
+            let text = format!("[kafka]\nlibrdkafka_options = {{ {option:?} = \"hunter2\" }}");
+            let config = Config::parse(&text, std::iter::empty()).unwrap().kafka;
+            let Err(refused) = topics(&with_options(client_config(&config), &config), Duration::ZERO) else {
+                panic!("{option} has an answer");
+            };
+            let adjust = |client| with_options(client, &config);
+            let produced = CountingProducer::connect(client_config(&config), adjust).err();
+            let told = format!("{refused} {refused:?} {produced:?}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let pasword = "[kafka]\nlibrdkafka_options = { \"sasl.pasword\" = \"hunter2\" }";
+        let config = Config::parse(pasword, std::iter::empty()).unwrap().kafka;
+        let refused = topics(&with_options(client_config(&config), &config), Duration::ZERO).err().unwrap().to_string();
+        assert!(refused.contains("No such configuration property") && refused.contains("sasl.pasword"), "{refused}");
     }
 }

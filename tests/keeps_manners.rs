@@ -3,8 +3,9 @@
 
 mod common;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -21,6 +22,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Of the model in tests/fixtures.
 const DIMENSION: usize = 16;
 const FACES: usize = 12;
+const HANG_UP: i32 = 1;
 const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;
 
@@ -116,6 +118,15 @@ fn the_exit_code_says_how_it_went() {
     let wrong_name = wrong.to_str().unwrap();
 
     assert_eq!(run(&["check", "--config", config]).0, 0);
+    // What would keep `run` from running, and nothing is made for it.
+    let audit = folder.path().join("audit.jsonl");
+    let with_audit = |path: &Path| {
+        let check = ["check", "--config", config];
+        ended(command(&check).env("FACETD_LOG__AUDIT", path).output().unwrap(), &check)
+    };
+    let (code, out, _) = with_audit(Path::new("/nowhere/audit.jsonl"));
+    assert!(code == 3 && out.contains("audit   FAIL"), "{code}: {out}");
+    assert!(with_audit(&audit).0 == 0 && !audit.exists());
     assert_eq!(run(&["inspect", "--state", "/nowhere", "stats"]).0, 1);
     assert_eq!(run(&["inspect", "--state", state_name, "colour"]).0, 2);
 
@@ -128,6 +139,19 @@ fn the_exit_code_says_how_it_went() {
     assert!(code == 2 && err.contains(&format!("{wrong_name}:2: ")), "{code}: {err}");
     let (code, out, _) = run(&["check", "--config", wrong_name]);
     assert!(code == 3 && out.contains("config  FAIL") && out.contains(wrong_name), "{code}: {out}");
+
+    // Every command that reads it tells what is odd in it.
+    std::fs::write(&wrong, "[kafka]\nlibrdkafka_options = { \"ssl.key.password\" = \"hunter2\" }\n").unwrap();
+    std::fs::set_permissions(&wrong, Permissions::from_mode(0o644)).unwrap();
+    let verify = ["inspect", "--state", state_name, "verify", "--config", wrong_name];
+    for arguments in [&["compact", "--config", wrong_name][..], &verify, &["redrive", "--config", wrong_name]] {
+        let mut command = command(arguments);
+        let said = ended(command.current_dir(folder.path()).output().unwrap(), arguments).2;
+        assert!(
+            said.contains("WARN") && said.contains(wrong_name) && !said.contains("hunter2"),
+            "{arguments:?}: {said}"
+        );
+    }
 
     let daemon = installation.start();
     for arguments in [&["compact", "--config", config][..], &["inspect", "--state", state_name, "stats"]] {
@@ -198,6 +222,9 @@ fn what_is_told_can_be_had_as_json() {
     assert_eq!(on("must-link", &["cam/0", "cam/1"])["duplicate"], true);
     assert_eq!(on("release", &["cam/0", "cam/1"])["kind"], Value::Null);
     assert_eq!(on("cannot-link", &["cam/0", "cam/1"])["kind"], "cannot_link");
+    // Being told apart may have made it another.
+    let face = inspect(&["face", "cam/0"]);
+    let cluster = face["cluster_id"].as_str().unwrap();
     assert_eq!(on("describe", &[cluster, "--name", "Ada", "--pin"])["name"], "Ada");
     assert_eq!(on("erase", &["face", "cam/5"])["erased_faces"], 1);
     assert_eq!(on("allow", &["cam/5"])["face_ids"][0], "cam/5");
@@ -255,6 +282,25 @@ fn an_interrupt_leaves_no_half_of_a_file_and_says_how_things_stand() {
     let (status, said) = end_of(child);
     assert_eq!(status.signal(), Some(TERMINATE), "{said}");
     assert!(said.contains("of 1000 faces"), "{said}");
+
+    // One that `nohup` started outlives its terminal, and hears the others.
+    let arrived = || read_topic(&broker.topics.brokers, "faces").len();
+    let earlier = arrived();
+    let replay =
+        ["replay", "--dimension", "8", "--rate", "20", "--brokers", &broker.topics.brokers, "--topic", "faces"];
+    let mut child = Command::new("sh");
+    child.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(facetd().get_program()).args(replay);
+    let mut child = child.arg("--features").arg(&features).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first face", LIMIT, || (arrived() > earlier).then_some(()));
+    signal(&child, HANG_UP);
+    let before = arrived();
+    wait_for("faces after it", LIMIT, || {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended");
+        (arrived() > before + 20).then_some(())
+    });
+    signal(&child, TERMINATE);
+    let (status, said) = end_of(child);
+    assert_eq!(status.signal(), Some(TERMINATE), "{said}");
 
     // The demo ends in its own way: its state is a folder of its own, which goes with it.
     let temporary = tempfile::tempdir().unwrap();

@@ -243,3 +243,37 @@ fn what_cannot_be_written_down_is_not_done() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("cannot write the audit log /dev/full"));
     assert!(installation.inspect(&["faces", "--collection", "lobby"]).contains(&face_id(0, 0)));
 }
+
+#[test]
+fn what_is_done_is_not_told_as_not_done() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker);
+    let daemon = installation.start();
+    daemon.wait_metric("facetd_engine_faces", (PEOPLE * EACH) as f64, LIMIT);
+    assert!(daemon.terminate().success(), "{}", installation.log());
+    let audit = installation.state().join("audit.jsonl");
+    let config = installation.config().to_str().unwrap();
+    let erase = |face: &str| ["erase", "--config", config, "face", face].map(str::to_string);
+    output_of(facetd().args(erase(&face_id(0, 0))));
+    let asked = std::fs::read_to_string(&audit).unwrap().lines().next().unwrap().len() as u64;
+
+    for deed in
+        [erase(&face_id(0, 1)).to_vec(), ["allow", "--config", config, &face_id(0, 1)].map(str::to_string).to_vec()]
+    {
+        // Room for one more line and not for two, in a file longer than any other that is written: it has no blocks.
+        const MOST: u64 = 1 << 33;
+        let file = std::fs::File::options().write(true).open(&audit).unwrap();
+        file.set_len(MOST - asked * 3 / 2 - 1).unwrap();
+        let mut file = std::fs::File::options().append(true).open(&audit).unwrap();
+        file.write_all(b"\n").unwrap();
+        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", MOST / 512);
+        let facetd = facetd();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &limited, "sh"]).arg(facetd.get_program()).args(&deed);
+        let said = command.output().unwrap();
+        let told = String::from_utf8_lossy(&said.stderr).to_string();
+        assert!(told.contains("it was done; its outcome could not be written down in"), "{deed:?}: {told}");
+        assert!(said.status.success() && !told.contains("nothing is done"), "{deed:?}: {told}");
+    }
+    assert!(!installation.inspect(&["faces", "--collection", "lobby"]).contains(&face_id(0, 1)));
+}

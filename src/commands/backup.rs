@@ -20,8 +20,7 @@ use serde::Serialize;
 
 use super::ending::{self, Unfinished};
 use super::output::Output;
-use super::progress;
-use super::stopped::configuration;
+use super::{configuration, progress};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -134,7 +133,7 @@ pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
                 StoreError::Locked { .. } => anyhow::Error::from(error).context(nobody_answers),
                 error => error.into(),
             })?;
-            ending::if_interrupted(|| "there is no backup, and the state is as it was".to_string());
+            ending::if_interrupted_before(&to, "there is no backup, and the state is as it was");
             let _unfinished = Unfinished::beside(&to);
             let cut = store.cut(&to)?;
             let pause_ms = cut.pause.as_millis() as u64;
@@ -155,7 +154,7 @@ pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let known = Known { rule: Some(rule), few: config.engine.hnsw_few };
     let mut bar = Bar(None);
     let _unfinished = Unfinished::beside(&config.state.dir);
-    ending::if_interrupted(|| "nothing was put in place".to_string());
+    ending::if_interrupted_before(&config.state.dir, "nothing was put in place");
     let busy = progress::busy("the backup is being checked");
     let restored = backup::restore(&arguments.from, &config.state.dir, &known, &mut |progress| bar.show(progress))?;
     drop((busy, bar));

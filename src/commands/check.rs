@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use facetd::audit::{Audit, AuditError};
 use facetd::config::{CollectionSettings, Collections, Config, Http};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::clock::now;
@@ -157,7 +158,7 @@ fn check_all(arguments: &Arguments, config: &Config, checks: &mut Checks) {
         Err(error) => checks.tell("model", Verdict::Fail(error.to_string())),
     }
     checks.tell("disk", machine::disk(folder));
-    checks.tell("files", machine::files(&config.collections));
+    checks.tell("files", machine::files(&config.collections, &config.http));
     checks.tell("clock", machine::clock(&[&arguments.config, &folder.join("sled/db")]));
     let http = check_http(&config.http);
     let listens = http.is_ok();
@@ -165,6 +166,7 @@ fn check_all(arguments: &Arguments, config: &Config, checks: &mut Checks) {
     if listens {
         checks.tell("page", check_page(&config.http));
     }
+    checks.tell("audit", Verdict::of(check_audit(config)));
     for kept in retention(&config.collections) {
         checks.tell("keeps", Verdict::Ok(kept));
     }
@@ -228,6 +230,14 @@ fn check_page(http: &Http) -> Verdict {
         Ok(_) => Verdict::Ok(page),
         Err(error) => Verdict::Warn(format!("{page}, but: {error}. A facetd that runs? Else change http.listen")),
     }
+}
+
+/// Where it would be written down what is done by hand.
+fn check_audit(config: &Config) -> Result<String, AuditError> {
+    let (path, folder) = (config.audit(), &config.state.dir);
+    // The state's folder is made first.
+    let is_there = (folder.exists() || path.parent() != Some(folder)) && Audit::look(&path)?;
+    Ok(format!("{}{}", path.display(), if is_there { "" } else { " will be made" }))
 }
 
 /// What is kept of which collections, where anything ever expires.

@@ -8,10 +8,8 @@ use facetd::store::{Compacted, Store};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::ending;
 use super::output::Output;
-use super::progress;
-use super::stopped::configuration;
+use super::{configuration, ending, progress};
 
 #[derive(Args)]
 #[command(after_help = "Example:

@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -30,9 +28,8 @@ use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::ending::Interrupted;
+use super::ending::{Ear, Interrupted};
 use super::output::{Output, note};
 use super::progress;
 
@@ -75,7 +72,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     // However it is ended, its state goes with it.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let ear = Ear::open()?;
     let broker: MockCluster<'_, _> = MockCluster::new(1).context("the in-process broker does not start")?;
     let state = tempfile::Builder::new().prefix("facetd-demo-").tempdir().context("no folder for the state")?;
     let config = config(arguments, &broker.bootstrap_servers(), state.path())?;
@@ -90,17 +87,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
-    let shutdown = daemon.shutdown();
-    let signalled = Arc::new(AtomicI32::new(0));
-    let by = signalled.clone();
-    edges.spawn(async move {
-        let kind = tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        };
-        by.store(kind.as_raw_value(), Ordering::Relaxed);
-        shutdown.request();
-    });
+    let heard = ear.stops(daemon.shutdown());
     note(format_args!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len()));
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
@@ -120,8 +107,8 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     }
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
-    match (reported, signalled.load(Ordering::Relaxed)) {
-        (Err(_), signal @ 1..) => Err(Interrupted { signal, said: "stopped before it was through".to_string() }.into()),
+    match (reported, heard.signal()) {
+        (Err(_), Some(signal)) => Err(Interrupted { signal, said: "stopped before it was through".to_string() }.into()),
         (reported, _) => reported.and(stopped.map_err(Into::into)),
     }
 }

@@ -1,14 +1,18 @@
 //! How commands end: the exit codes, and what an interrupt leaves.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use facetd::config::ConfigErrors;
-use facetd::store::StoreError;
+use facetd::shutdown::Shutdown;
+use facetd::store::{StoreError, repair};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{output, progress};
 
@@ -58,6 +62,44 @@ pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(of).unwrap_or(FAILED)
 }
 
+/// Hears the first SIGINT or SIGTERM, for a command that has an end of its own.
+pub struct Ear {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ear {
+    /// None is missed from now on. Inside a runtime.
+    pub fn open() -> std::io::Result<Ear> {
+        Ok(Ear { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Has the signal ask for an end.
+    pub fn stops(self, shutdown: Shutdown) -> Heard {
+        let heard = Heard::default();
+        let (Ear { mut interrupt, mut terminate }, by) = (self, heard.0.clone());
+        tokio::spawn(async move {
+            let number = tokio::select! {
+                _ = interrupt.recv() => SIGINT,
+                _ = terminate.recv() => SIGTERM,
+            };
+            by.store(number, Ordering::Relaxed);
+            shutdown.request();
+        });
+        heard
+    }
+}
+
+/// The signal that asked for an end; 0 before.
+#[derive(Default)]
+pub struct Heard(Arc<AtomicI32>);
+
+impl Heard {
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+    }
+}
+
 /// What is being written and is not whole yet.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// What there is to say of an interrupt now.
@@ -70,13 +112,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Ends the process at Ctrl-C, SIGTERM or a terminal that goes: the bar and what is not whole are taken away, it is said
 /// how things stand, and it dies of the signal, as a shell that runs it expects. What changes a state needs no more: it
-/// is as safe from this as from `kill -9`.
+/// is as safe from this as from `kill -9`. A signal that whoever started it has it ignore, as `nohup` does, stays ignored.
 pub fn on_interrupt() -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
+    let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
+    let mut signals = Signals::new(heard).context("cannot listen for Ctrl-C")?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
             progress::clear();
-            let left: Vec<PathBuf> = locked(&UNFINISHED).drain(..).filter(|path| !is_removed(path)).collect();
+            // Held to the end: a command that comes to its own now waits for this one.
+            let mut unfinished = locked(&UNFINISHED);
+            let left: Vec<PathBuf> = unfinished.drain(..).filter_map(|path| left_of(&path)).collect();
             let said = locked(&SAID).as_ref().map(|said| said());
             output::note(format_args!(
                 "facetd: interrupted{}",
@@ -92,17 +138,42 @@ pub fn on_interrupt() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_removed(path: &Path) -> bool {
-    // Whoever writes in it may make another file meanwhile.
-    (0..10).any(|_| {
-        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        removed.is_ok() || !path.exists()
-    })
+/// Takes away what is not whole; answers what could not be taken. What has left its place by now was put where it belongs,
+/// and stays: so it is moved before it is removed, lest half of it is put there.
+fn left_of(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_os_string();
+    name.push(format!(".interrupted-{}", std::process::id()));
+    let moved = path.with_file_name(name);
+    // Whoever writes in it may begin it anew meanwhile, or make another file.
+    for _ in 0..10 {
+        match std::fs::rename(path, &moved) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(_) => return Some(path.to_path_buf()),
+        }
+        let _ = if moved.is_dir() { std::fs::remove_dir_all(&moved) } else { std::fs::remove_file(&moved) };
+    }
+    [path, &moved].into_iter().find(|left| left.exists()).map(Path::to_path_buf)
+}
+
+/// The signals that a process ignores, a bit each, as the kernel tells of it.
+fn ignored(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Says from now on how things stand when it is interrupted.
 pub fn if_interrupted(said: impl Fn() -> String + Send + 'static) {
     *locked(&SAID) = Some(Box::new(said));
+}
+
+/// Says from now on that the folder `to`, which was missing or empty, is in place, or what else there is to say.
+pub fn if_interrupted_before(to: &Path, said: &'static str) {
+    let to = to.to_path_buf();
+    if_interrupted(move || match repair::check_empty(&to) {
+        Ok(()) => said.to_string(),
+        Err(_) => format!("{} is whole and in place", to.display()),
+    });
 }
 
 /// A file or a folder that an interrupt takes away, until this is dropped.
@@ -116,9 +187,7 @@ impl Unfinished {
 
     /// What the store makes the folder `to` in, until that is whole.
     pub fn beside(to: &Path) -> Unfinished {
-        let mut name = to.file_name().unwrap_or_default().to_os_string();
-        name.push(".partial");
-        Unfinished::new(to.with_file_name(name))
+        Unfinished::new(repair::partial(to))
     }
 }
 
@@ -165,6 +234,36 @@ mod tests {
         assert_eq!(code(&in_use().into()), 4);
         assert_eq!(code(&anyhow::Error::from(in_use()).context("try again")), 4);
         assert_eq!(code(&Interrupted { signal: SIGTERM, said: "stopped".into() }.into()), 143);
+    }
+
+    #[test]
+    fn a_folder_is_put_in_place_whole_or_not_at_all() {
+        const FILES: usize = 50;
+        let parent = tempfile::tempdir().unwrap();
+        let (partial, to) = (parent.path().join("copy.partial"), parent.path().join("copy"));
+        let mut put = 0;
+        for round in 0..200 {
+            std::fs::create_dir(&partial).unwrap();
+            (0..FILES).for_each(|file| std::fs::write(partial.join(file.to_string()), "x").unwrap());
+            let begin = std::sync::Barrier::new(2);
+            let left = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    begin.wait();
+                    (0..round * 100).for_each(|_| std::hint::spin_loop());
+                    drop(std::fs::rename(&partial, &to));
+                });
+                begin.wait();
+                left_of(&partial)
+            });
+            assert_eq!(left, None);
+            if to.exists() {
+                assert_eq!(std::fs::read_dir(&to).unwrap().count(), FILES);
+                std::fs::remove_dir_all(&to).unwrap();
+                put += 1;
+            }
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
+        assert!(put < 200, "nothing was taken away");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use facetd::config::{Collections, Limits};
+use facetd::config::{Collections, Http, Limits};
 use indicatif::HumanBytes;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
@@ -17,8 +17,8 @@ const BYTES_A_FACE: u64 = 6 << 10;
 const BYTES_A_VALUE: u64 = 12;
 /// Program, ONNX Runtime and model.
 const BYTES_OF_NO_FACE: u64 = 200 << 20;
-/// What is open beside a file and a snapshot of each collection: sled, brokers, readers of the API.
-const FILES_BESIDE_COLLECTIONS: u64 = 200;
+/// What is open beside a file and a snapshot of each collection, and the connections of HTTP: sled, brokers.
+const FILES_BESIDE: u64 = 200;
 /// As the alerts have it.
 const LITTLE_ROOM: f64 = 0.1;
 /// How far ahead of the clock a file may be: machines that share a disk differ.
@@ -96,12 +96,16 @@ fn against(memory: &Memory, limits: &Limits, collections: &Collections, held: u6
 }
 
 /// How many files may be open.
-pub fn files(collections: &Collections) -> Verdict {
-    let wanted = FILES_BESIDE_COLLECTIONS + 2 * collections.max as u64;
-    match getrlimit(Resource::Nofile).current {
+pub fn files(collections: &Collections, http: &Http) -> Verdict {
+    files_against(getrlimit(Resource::Nofile).current, collections, http)
+}
+
+fn files_against(most: Option<u64>, collections: &Collections, http: &Http) -> Verdict {
+    let wanted = FILES_BESIDE + 2 * collections.max as u64 + http.connections as u64;
+    match most {
         Some(most) if most < wanted => Verdict::Warn(format!(
-            "{most} may be open, {} collections want up to {wanted}: raise it (ulimit -n, LimitNOFILE=)",
-            collections.max
+            "{most} may be open, {} collections and {} connections want up to {wanted}: raise it (ulimit -n, LimitNOFILE=)",
+            collections.max, http.connections
         )),
         Some(most) => Verdict::Ok(format!("{most} may be open, up to {wanted} are wanted")),
         None => Verdict::Ok(format!("any number may be open, up to {wanted} are wanted")),
@@ -164,6 +168,15 @@ mod tests {
         );
         assert!(matches!(verdict("[limits]\nmemory_bytes = 1000000", 0), Verdict::Warn(_)));
         assert!(matches!(verdict("[collections]\nmax_faces = 1000000", 0), Verdict::Warn(_)));
+    }
+
+    #[test]
+    fn a_connection_wants_a_file_as_a_collection_does() {
+        let text = "[collections]\nmax = 10\n[http]\nconnections = 500";
+        let config = facetd::config::Config::parse(text, std::iter::empty()).unwrap();
+        let told = |most| files_against(Some(most), &config.collections, &config.http);
+        assert!(matches!(told(719), Verdict::Warn(text) if text.contains("500 connections")));
+        assert!(matches!(told(720), Verdict::Ok(_)));
     }
 
     #[test]

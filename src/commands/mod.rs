@@ -29,9 +29,26 @@ pub mod top;
 mod verify;
 
 use std::io::IsTerminal;
+use std::path::Path;
 
-use facetd::config::{Log, LogFormat};
+use anyhow::Context;
+use facetd::config::{Config, Log, LogFormat};
 use tracing_subscriber::EnvFilter;
+
+/// The configuration, read as the daemon reads it, the log started as `log` makes of its own, and told what is odd.
+fn start(path: &Path, log: impl FnOnce(&Log) -> Log) -> anyhow::Result<(Config, Logging)> {
+    let config = Config::load(path).with_context(|| format!("the configuration {} is not right", path.display()))?;
+    let logging = start_logging(&log(&config.log));
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok((config, logging))
+}
+
+/// The same for an operator, to whom what the daemon logs of a start is not news.
+fn configuration(path: &Path) -> anyhow::Result<Config> {
+    Ok(start(path, |log| Log { level: "warn".into(), ..log.clone() })?.0)
+}
 
 /// The log that was started.
 struct Logging {

@@ -15,10 +15,8 @@ use facetd::store::Store;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::ending;
 use super::output::{Output, note};
-use super::progress;
-use super::stopped::configuration;
+use super::{configuration, ending, progress};
 
 #[derive(Args)]
 #[command(after_help = "Example:

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,12 +17,10 @@ use facetd::rejection::Reason;
 use facetd::shutdown::Shutdown;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::ending::Interrupted;
+use super::ending::{Ear, Interrupted};
 use super::output::{Output, table};
-use super::progress;
-use super::stopped::configuration;
+use super::{configuration, progress};
 
 /// Places of other records that are printed; JSON has them all.
 const SHOWN: usize = 20;
@@ -79,7 +75,10 @@ fn since(text: &str) -> Result<Timestamp, String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.config)?;
     let edges = super::edges()?;
-    let stop = stop_on_signal(&edges)?;
+    // A signal asks for an end in which what is on its way still arrives.
+    let _entered = edges.enter();
+    let stop = Shutdown::default();
+    let heard = Ear::open()?.stops(stop.clone());
     let decoder = Decoder {
         dimension: Artefact::open(&config.model.dir, config.model.stage)?.shape.dimension,
         default_collection: config.collections.default.clone(),
@@ -92,7 +91,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let stopped = |said: &str| {
         let said = said.to_string();
-        Err(Interrupted { signal: stop.by.load(Ordering::Relaxed), said }.into())
+        Err(Interrupted { signal: heard.signal().unwrap_or_default(), said }.into())
     };
     let Some(mut found) = looked else { return stopped("stopped before anything was sent") };
     let mut whole = true;
@@ -109,31 +108,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// An end that is asked for.
-struct Stop {
-    shutdown: Shutdown,
-    /// The signal that did.
-    by: Arc<AtomicI32>,
-}
-
-/// The first SIGINT or SIGTERM asks for an end in which what is on its way still arrives.
-fn stop_on_signal(edges: &tokio::runtime::Runtime) -> anyhow::Result<Stop> {
-    let stop = Stop { shutdown: Shutdown::default(), by: Arc::default() };
-    let _entered = edges.enter();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (shutdown, by) = (stop.shutdown.clone(), stop.by.clone());
-    edges.spawn(async move {
-        let kind = tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        };
-        by.store(kind.as_raw_value(), Ordering::Relaxed);
-        shutdown.request();
-    });
-    Ok(stop)
-}
-
-fn with_bar<T>(template: &str, stop: &Stop, step: impl FnOnce(&mut Watcher) -> T) -> T {
+fn with_bar<T>(template: &str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
     let mut bar: Option<ProgressBar> = None;
     let mut progress = |Progress { done, of }: Progress| {
         bar.get_or_insert_with(|| {
@@ -143,7 +118,7 @@ fn with_bar<T>(template: &str, stop: &Stop, step: impl FnOnce(&mut Watcher) -> T
         })
         .set_position(done);
     };
-    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.shutdown.is_requested() });
+    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.is_requested() });
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

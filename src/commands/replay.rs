@@ -10,11 +10,8 @@ use facetd::features::Features;
 use facetd::replay::{FaceProducer, face_id_of_row};
 use serde::Serialize;
 
-use super::ending;
 use super::output::Output;
-use super::progress;
-
-use super::stopped::configuration;
+use super::{configuration, ending, progress};
 
 #[derive(Args)]
 #[command(after_help = "Examples:

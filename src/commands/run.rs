@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::pin::pin;
 
-use anyhow::Context;
 use clap::Args;
-use facetd::config::Config;
+use facetd::config::{Config, Log};
 use facetd::daemon::reload::Reloader;
 use facetd::daemon::{Daemon, Incarnation};
 use facetd::notify;
@@ -30,13 +29,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config)
-        .with_context(|| format!("the configuration {} is not right", arguments.config.display()))?;
-    let logging = super::start_logging(&config.log);
+    let (config, logging) = super::start(&arguments.config, Log::clone)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), "starting");
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
     let edges = super::edges()?;
     let outcome = edges.block_on(serve(arguments, config, logging));
     // A start that was interrupted may still be loading; there is nothing in it to be lost.

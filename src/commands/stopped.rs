@@ -14,7 +14,7 @@ use facetd::engine::changes::{Outcome, Request};
 use facetd::face::{ClusterId, CollectionName, FaceId, Timestamp};
 use facetd::store::Store;
 
-use super::{ending, progress};
+use super::{configuration, ending, progress};
 
 #[derive(Args)]
 pub struct Target {
@@ -31,14 +31,6 @@ pub struct Stopped {
     pub store: Store,
     pub collection: CollectionName,
     config: Config,
-}
-
-/// The configuration, read as the daemon reads it, and the log started.
-pub fn configuration(path: &std::path::Path) -> anyhow::Result<Config> {
-    let config = Config::load(path).with_context(|| format!("the configuration {} is not right", path.display()))?;
-    // What the daemon logs of a start is not news to an operator.
-    super::start_logging(&facetd::config::Log { level: "warn".into(), ..config.log.clone() });
-    Ok(config)
 }
 
 impl Target {
@@ -127,7 +119,7 @@ impl Operated {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 // A commit that failed may be on disk.
-                begun.end(&audit::Outcome::Unknown { why: error.to_string() })?;
+                let _ = begun.end(&audit::Outcome::Unknown { why: error.to_string() });
                 return Err(error.into());
             }
         };
@@ -143,7 +135,8 @@ impl Operated {
             Some(why) => audit::Outcome::Refused { why },
             None => audit::Outcome::Done { erased: erased.reduce(|a, b| a + b) },
         };
-        begun.end(&told)?;
+        // What is done stays done where that cannot be written down; the log on standard error says so.
+        let _ = begun.end(&told);
         match rejection {
             Some(why) => bail!("{why}"),
             None => Ok(outcomes),

@@ -20,8 +20,8 @@ use super::output::{Output, note};
   facetd token --file /etc/facetd/tokens.toml --name ada --scope write --collection lobby
   facetd token --file tokens.toml --name top --scope read >token && facetd top --token-file token
 
-The token is printed once; the file holds its hash. Take its lines out of the file, and start the daemon again, to have
-it refused.")]
+The token is printed once; the file holds its hash. Take its lines out of the file, and a daemon that runs refuses it within
+seconds.")]
 pub struct Arguments {
     /// The file that http.tokens names; the token's hash is added to it
     #[arg(long, value_name = "FILE")]

@@ -9,13 +9,13 @@ use facetd::config::Config;
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;
 use facetd::model::Artefact;
-use facetd::store::repair::{Repaired, repair};
+use facetd::store::repair::{Repaired, partial_export, repair};
 use facetd::store::verify::{Known, Report, Rule, verify};
 use serde::Serialize;
 
 use super::ending::{self, Found, Unfinished};
 use super::output::{Output, table};
-use super::progress;
+use super::{configuration, progress};
 
 /// What the clusters are to be held against.
 #[derive(Args)]
@@ -66,9 +66,7 @@ impl Against {
     fn settings(&self) -> anyhow::Result<Option<Settings>> {
         let config = match (&self.config, &self.model) {
             (None, None) => return Ok(None),
-            (Some(path), _) => {
-                Config::load(path).with_context(|| format!("the configuration {} is not right", path.display()))?
-            }
+            (Some(path), _) => configuration(path)?,
             (None, Some(_)) => Config::parse("", std::iter::empty())?,
         };
         let artefact = Artefact::open(self.model.as_deref().unwrap_or(&config.model.dir), config.model.stage)?;
@@ -172,8 +170,8 @@ impl fmt::Display for Answer<'_> {
 pub fn repair_state(state: &Path, arguments: &Repair, output: Output) -> anyhow::Result<()> {
     let to = &arguments.to;
     let _copied_to = own_temporary_folder()?;
-    let _unfinished = Unfinished::beside(to);
-    ending::if_interrupted(|| "nothing was put in place; the damaged state is as it was".to_string());
+    let _unfinished = [Unfinished::beside(to), Unfinished::new(partial_export(to))];
+    ending::if_interrupted_before(to, "nothing was put in place; the damaged state is as it was");
     let busy = progress::busy("what is left is being saved");
     let repaired = with_known(&arguments.against, |known| repair(state, to, known))??;
     drop(busy);

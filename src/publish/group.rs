@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::mark::{self, Mark};
 use crate::config::Kafka;
 use crate::face::{Offset, OutputPartition, Partition, Position};
-use crate::kafka::{ToTheEnd, client_config, with_options};
+use crate::kafka::{ToTheEnd, client_config, create, with_options};
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl Group {
         let topics =
             [&config.events_topic, &config.face_state_topic, &config.cluster_state_topic, &config.dead_letters_topic];
         Ok(Group {
-            consumer: with_options(client, config).create_with_context(ToTheEnd::default())?,
+            consumer: create(&with_options(client, config), ToTheEnd::default())?,
             name: config.group.clone(),
             input: config.input_topic.clone(),
             outputs: topics.into_iter().cloned().collect(),

@@ -33,7 +33,7 @@ use self::weighing::{Chosen, Closer, ContentHash, Seen, Verdict, Weighing};
 use crate::codec::{Decoded, Decoder};
 use crate::config::Kafka;
 use crate::face::{Offset, Partition, Place, Timestamp};
-use crate::kafka::{CountingProducer, ProducerError, ToTheEnd, client_config, with_options};
+use crate::kafka::{CountingProducer, ProducerError, ToTheEnd, client_config, create, with_options};
 use crate::rejection::Reason;
 use crate::source::kafka::{SourceError, decoded, record_of};
 use crate::source::topics::{BROKER_TIMEOUT, check_topics};
@@ -142,7 +142,7 @@ impl Redrive {
         client.set("enable.partition.eof", "true");
         client.set("auto.offset.reset", "earliest");
         client.set("isolation.level", "read_committed");
-        let consumer = with_options(client, config).create_with_context(ToTheEnd::default())?;
+        let consumer = create(&with_options(client, config), ToTheEnd::default())?;
         Ok(Redrive { config: config.clone(), decoder, consumer, partitions })
     }
 

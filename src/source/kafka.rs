@@ -23,7 +23,7 @@ use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position, Timestamp};
 use crate::kafka::obstacle::{Ear, Obstacle, is_about_the_way};
-use crate::kafka::{client_config, with_options};
+use crate::kafka::{client_config, create, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
 use crate::shutdown::Shutdown;
@@ -152,7 +152,7 @@ impl Source {
             (config.partitions == Partitions::All).then(|| partitions.iter().map(|partition| partition.0).collect());
         let context = Context { topic: topic.clone(), lag, all, new: OnceLock::new(), ear: Ear::default() };
         let client = with_options(client, config);
-        let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(SourceError::Client)?;
+        let consumer: BaseConsumer<Context> = create(&client, context).map_err(SourceError::Client)?;
 
         let mut source = Source {
             consumer,

@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::kafka::{SourceError, record_of};
 use crate::config::{Kafka, Partitions};
 use crate::face::{Offset, Partition, Position, RecordHash};
-use crate::kafka::{NoAnswer, ToTheEnd, client_config, topics, with_options};
+use crate::kafka::{NoAnswer, ToTheEnd, client_config, create, topics, with_options};
 
 /// How long a broker may take to answer.
 pub const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,8 +76,7 @@ pub fn starts(
     client.set("enable.partition.eof", "true");
     client.set("auto.offset.reset", "error");
     let client = with_options(client, config);
-    let consumer: BaseConsumer<ToTheEnd> =
-        client.create_with_context(ToTheEnd::default()).map_err(SourceError::Client)?;
+    let consumer: BaseConsumer<ToTheEnd> = create(&client, ToTheEnd::default()).map_err(SourceError::Client)?;
     let mut starts = Starts::new();
     let mut to_read: BTreeMap<Partition, Reread> = BTreeMap::new();
     for &partition in partitions {

@@ -52,8 +52,7 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
     let report = verify(from, known)?;
     let look = Look::open(from)?;
     let partial = Partial::of(to)?;
-    let exported = beside(to, "lost.jsonl");
-    let export = Export { path: exported, file: None, lost: 0 };
+    let export = Export { path: partial_export(to), file: None, lost: 0 };
     let repair = Repair { look: &look, report: &report, said: Vec::new(), export };
     let repaired = repair.write(partial.path()).map_err(|error| look.failed(error))?;
     let Repair { said, export, .. } = repaired.repair;
@@ -68,14 +67,10 @@ pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreEr
         let what = format!("repaired, it is still: {}; this is a bug", what.collect::<Vec<_>>().join("; "));
         return Err(StoreError::Damaged { path: from.to_path_buf(), what });
     }
+    let lost = export.lost;
+    let exported = export.put_in_place(&beside(to, "lost.jsonl"))?;
     put_in_place(partial.path(), to)?;
-    Ok(Repaired {
-        state_uuid: repaired.state_uuid,
-        faces: repaired.faces,
-        lost: export.lost,
-        exported: export.file.map(|_| export.path),
-        said,
-    })
+    Ok(Repaired { state_uuid: repaired.state_uuid, faces: repaired.faces, lost, exported, said })
 }
 
 /// Refuses a folder that has something in it.
@@ -98,6 +93,16 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The folder in which the folder `to` is made, until it is whole.
+pub fn partial(to: &Path) -> PathBuf {
+    beside(to, "partial")
+}
+
+/// The file that [`repair`] writes what is left of lost faces to, until all of it is there.
+pub fn partial_export(to: &Path) -> PathBuf {
+    beside(to, "lost.jsonl.partial")
+}
+
 /// The folder beside the one that is being made, in which it is made. When it goes and is still there, so does what is in it:
 /// it may hold embeddings, and is of no use.
 #[derive(Debug)]
@@ -106,7 +111,7 @@ pub struct Partial(PathBuf);
 impl Partial {
     /// For the folder `to`; one that an earlier try left when it died is removed.
     pub fn of(to: &Path) -> Result<Partial, StoreError> {
-        let path = beside(to, "partial");
+        let path = partial(to);
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
         }
@@ -172,6 +177,25 @@ impl Export {
         }
         self.lost += lines.len() as u64;
         Ok(())
+    }
+
+    /// Answers where it is, if anything was lost.
+    fn put_in_place(mut self, to: &Path) -> Result<Option<PathBuf>, StoreError> {
+        if self.file.is_none() {
+            return Ok(None);
+        }
+        std::fs::rename(&self.path, to).map_err(StoreError::io(to))?;
+        self.file = None;
+        Ok(Some(to.to_path_buf()))
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        if self.file.is_some() && std::fs::remove_file(&self.path).is_err() {
+            let file = self.path.display();
+            tracing::warn!(%file, "this file is of no use, holds embeddings and could not be removed: remove it");
+        }
     }
 }
 
