@@ -1,5 +1,7 @@
 //! What callers change, written down in the audit log before it is done and after ([`crate::audit`]).
 
+use std::time::Instant;
+
 use axum::http::StatusCode;
 
 use super::Shown;
@@ -11,16 +13,20 @@ use crate::engine::changes::{Outcome, Request};
 use crate::face::CollectionName;
 
 impl Shown {
-    /// The collection, where the caller may change it. That they may not is written down.
+    /// The collection, where the caller may change it. That they may not is written down, within bounds.
     pub async fn look_to_change(&self, caller: &Caller, deed: &Deed) -> Result<Looked, Problem> {
         let looked = caller.may_write(&deed.collection).and_then(|()| self.look(caller, deed.collection.as_str()));
         if let Err(problem) = &looked
             && problem.status() == StatusCode::FORBIDDEN
             // Before there is one, nothing can be done anyway.
             && let Some(desk) = self.desk.get()
+            && let Some(left_out) = self.refusals.next(caller.name(), Instant::now())
         {
             let (audit, hand, deed) = (desk.audit.clone(), Hand::over_http(caller.name()), deed.clone());
-            let why = problem.detail().to_string();
+            let why = match left_out {
+                0 => problem.detail().to_string(),
+                _ => format!("{}, and {left_out} more before that are not written down", problem.detail()),
+            };
             // They are refused whether or not it can be written down.
             let _ = self.write_down(move || audit.refuse(hand, deed, why)).await;
         }

@@ -14,6 +14,7 @@ mod operating;
 mod page;
 mod problem;
 mod reading;
+mod refusals;
 pub mod renewing;
 mod requests;
 mod serving;
@@ -37,6 +38,7 @@ use utoipa_axum::routes;
 
 use access::Tokens;
 use problem::{Problem, ProblemBody};
+use refusals::Refusals;
 use renewing::Renewing;
 use serving::Bounds;
 
@@ -59,6 +61,7 @@ pub struct Shown {
     /// Who may ask, as it is at any time; none: everyone.
     pub tokens: Option<watch::Receiver<Arc<Tokens>>>,
     bounds: Bounds,
+    refusals: Arc<Refusals>,
     /// Where the engine is asked, once it is there.
     pub desk: Arc<OnceLock<Desk>>,
 }
@@ -82,7 +85,8 @@ impl Shown {
         tokens: Option<watch::Receiver<Arc<Tokens>>>,
         connections: usize,
     ) -> Shown {
-        Shown { metrics, view, shutdown, tokens, bounds: Bounds::new(connections), desk: Arc::default() }
+        let bounds = Bounds::new(connections);
+        Shown { metrics, view, shutdown, tokens, bounds, refusals: Arc::default(), desk: Arc::default() }
     }
 
     fn desk(&self) -> Result<&Desk, Problem> {
