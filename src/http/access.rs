@@ -183,6 +183,11 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 pub struct Caller(Option<Arc<Token>>);
 
 impl Caller {
+    /// Whoever asks where there are no tokens.
+    pub fn anyone() -> Caller {
+        Caller(None)
+    }
+
     /// The name of its token, for those who ask later who did it.
     pub fn name(&self) -> &str {
         self.0.as_ref().map_or("api", |token| &token.name)
@@ -218,7 +223,7 @@ impl FromRequestParts<Shown> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shown: &Shown) -> Result<Caller, Problem> {
-        let Some(tokens) = &shown.tokens else { return Ok(Caller(None)) };
+        let Some(tokens) = &shown.tokens else { return Ok(Caller::anyone()) };
         let tokens = tokens.borrow().clone();
         let refused = |detail: &str| {
             shown.metrics.http_refused.inc();

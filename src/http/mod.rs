@@ -19,6 +19,7 @@ pub mod renewing;
 mod requests;
 mod serving;
 pub mod tls;
+mod under_way;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -35,6 +36,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+pub use under_way::UnderWay;
 
 use access::Tokens;
 use problem::{Problem, ProblemBody};
@@ -62,6 +65,8 @@ pub struct Shown {
     pub tokens: Option<watch::Receiver<Arc<Tokens>>>,
     bounds: Bounds,
     refusals: Arc<Refusals>,
+    /// What a stop has to wait for beside [`serve`].
+    pub under_way: UnderWay,
     /// Where the engine is asked, once it is there.
     pub desk: Arc<OnceLock<Desk>>,
 }
@@ -86,7 +91,16 @@ impl Shown {
         connections: usize,
     ) -> Shown {
         let bounds = Bounds::new(connections);
-        Shown { metrics, view, shutdown, tokens, bounds, refusals: Arc::default(), desk: Arc::default() }
+        Shown {
+            metrics,
+            view,
+            shutdown,
+            tokens,
+            bounds,
+            refusals: Arc::default(),
+            under_way: UnderWay::default(),
+            desk: Arc::default(),
+        }
     }
 
     fn desk(&self) -> Result<&Desk, Problem> {
