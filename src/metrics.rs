@@ -86,6 +86,7 @@ pub struct Metrics {
     pub http_turned_away: IntCounter,
     pub http_cut_off: IntCounterVec,
     pub http_certificate_expiry: IntGauge,
+    pub http_renewal_failures: IntCounterVec,
     pub audit_failures: IntCounter,
 }
 
@@ -116,6 +117,24 @@ impl CutOff {
             CutOff::Head => "head",
             CutOff::Body => "body",
             CutOff::Answer => "answer",
+        }
+    }
+}
+
+/// What is read again while the daemon runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Renewed {
+    Tokens,
+    Certificate,
+}
+
+impl Renewed {
+    const ALL: [Renewed; 2] = [Renewed::Tokens, Renewed::Certificate];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Renewed::Tokens => "tokens",
+            Renewed::Certificate => "certificate",
         }
     }
 }
@@ -352,6 +371,12 @@ impl Metrics {
                 "facetd_http_certificate_expiry_timestamp_seconds",
                 "When the certificate of http.tls_certificate expires, in seconds since 1970; 0: there is no TLS",
             ),
+            http_renewal_failures: new.counters(
+                "facetd_http_renewal_failures_total",
+                "Times that tokens or the certificate were read again and were not right, so that those of before go on; a token \
+                 that was to be taken back with that still works, see the log for why",
+                "of",
+            ),
             audit_failures: new.counter(
                 "facetd_audit_failures_total",
                 "Lines that could not be written to the audit log; what was asked for by hand was refused, see the log for why",
@@ -376,6 +401,9 @@ impl Metrics {
         for at in CutOff::ALL {
             self.http_cut_off.with_label_values(&[at.name()]);
         }
+        for of in Renewed::ALL {
+            self.http_renewal_failures.with_label_values(&[of.name()]);
+        }
         for cause in ["record", "expired", "api"] {
             self.erased.0.with_label_values(&[cause]);
         }
@@ -384,6 +412,10 @@ impl Metrics {
     /// Counts a client of HTTP that took too long.
     pub fn cut_off(&self, at: CutOff) {
         self.http_cut_off.with_label_values(&[at.name()]).inc();
+    }
+
+    pub fn not_renewed(&self, of: Renewed) {
+        self.http_renewal_failures.with_label_values(&[of.name()]).inc();
     }
 
     /// The text Prometheus scrapes.

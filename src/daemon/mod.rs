@@ -35,7 +35,7 @@ use crate::audit::{Audit, AuditError};
 use crate::codec::Decoder;
 use crate::config::Config;
 use crate::http::renewing::{Renewing, RenewingError};
-use crate::http::{self, Desk, ListenError, Shown};
+use crate::http::{self, Desk, ListenError, Shown, UnderWay};
 use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
@@ -54,6 +54,9 @@ use shard::{Shard, ShardError, ShardSettings};
 
 /// How long answers on the way may take once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long writing down what became of the last deeds may take then: the engine is gone, so that it is the disk alone.
+const LAST_OUTCOMES: Duration = Duration::from_secs(3);
 
 /// Why the daemon did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +105,8 @@ pub struct Daemon {
     renewing: Arc<Renewing>,
     /// Where the listener asks the engine.
     desk: Arc<OnceLock<Desk>>,
+    /// What is done by hand.
+    under_way: UnderWay,
 }
 
 struct Worker {
@@ -140,13 +145,25 @@ impl Daemon {
             tracing::warn!(%address, "tokens are sent as they are to where others reach it: set http.tls_certificate, or have a proxy before it");
         }
         let shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens, config.http.connections);
-        let desk = shown.desk.clone();
+        let (desk, under_way) = (shown.desk.clone(), shown.under_way.clone());
         let listener = tokio::spawn(http::serve(listener, shown, renewing.clone()));
 
         let (progress, tuning) = (Progress::default(), watch::Sender::new(Tuning::new(&config)));
         let threads = Vec::new();
-        let mut daemon =
-            Daemon { shutdown, threads, listener, control: None, address, metrics, progress, tuning, renewing, desk };
+        let control = None;
+        let mut daemon = Daemon {
+            shutdown,
+            threads,
+            listener,
+            control,
+            address,
+            metrics,
+            progress,
+            tuning,
+            renewing,
+            desk,
+            under_way,
+        };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
         match started {
@@ -274,6 +291,9 @@ impl Daemon {
             Ok(Err(_)) => outcome = outcome.and(Err(DaemonError::Panicked("listener"))),
             // Somebody asks or reads too slowly: it ends without them.
             Err(_) => listener.abort(),
+        }
+        if tokio::time::timeout(LAST_OUTCOMES, self.under_way.none_left()).await.is_err() {
+            tracing::error!("what became of the last deeds by hand is not in the audit log: the disk is too slow");
         }
         outcome
     }

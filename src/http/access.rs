@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub enum TokenError {
         path.display()
     )]
     WorldWritable { path: PathBuf },
+    #[error("there is no token in {}, and nobody could ask: facetd token writes one", path.display())]
+    NoToken { path: PathBuf },
     #[error("the tokens in {} are not right: {what}; facetd token writes them", path.display())]
     NotRight { path: PathBuf, what: String },
     #[error("the name of a token is 1 to {MAX_NAME_BYTES} bytes without line breaks, and this is {0:?}")]
@@ -86,7 +89,24 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// What a daemon starts with: a list without a token is a mistake then, since nobody could ask.
     pub fn read(path: &Path) -> Result<Tokens, TokenError> {
+        let tokens = Tokens::listed(path)?;
+        match tokens.is_empty() {
+            true => Err(TokenError::NoToken { path: path.to_path_buf() }),
+            false => Ok(tokens),
+        }
+    }
+
+    /// What the file lists: nothing where it is empty or gone, for so the last token is taken back.
+    pub fn listed(path: &Path) -> Result<Tokens, TokenError> {
+        match Tokens::parsed(path) {
+            Err(TokenError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Tokens::default()),
+            parsed => parsed,
+        }
+    }
+
+    fn parsed(path: &Path) -> Result<Tokens, TokenError> {
         let read = |source| TokenError::Read { path: path.to_path_buf(), source };
         let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
         if mode & 0o002 != 0 {
@@ -104,14 +124,14 @@ impl Tokens {
                 .ok_or_else(|| not_right(format!("sha256 of {} is not 64 hexadecimal digits", token.name)))?;
             by_hash.insert(hash, Arc::new(token));
         }
-        match by_hash.is_empty() {
-            true => Err(not_right("there is no token in it".to_string())),
-            false => Ok(Tokens { by_hash }),
-        }
+        Ok(Tokens { by_hash })
     }
 
-    /// How many; there is at least one.
-    #[allow(clippy::len_without_is_empty)]
+    /// Whether nobody may ask.
+    pub fn is_empty(&self) -> bool {
+        self.by_hash.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.by_hash.len()
     }
@@ -163,6 +183,11 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 pub struct Caller(Option<Arc<Token>>);
 
 impl Caller {
+    /// Whoever asks where there are no tokens.
+    pub fn anyone() -> Caller {
+        Caller(None)
+    }
+
     /// The name of its token, for those who ask later who did it.
     pub fn name(&self) -> &str {
         self.0.as_ref().map_or("api", |token| &token.name)
@@ -198,7 +223,7 @@ impl FromRequestParts<Shown> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shown: &Shown) -> Result<Caller, Problem> {
-        let Some(tokens) = &shown.tokens else { return Ok(Caller(None)) };
+        let Some(tokens) = &shown.tokens else { return Ok(Caller::anyone()) };
         let tokens = tokens.borrow().clone();
         let refused = |detail: &str| {
             shown.metrics.http_refused.inc();
@@ -245,10 +270,8 @@ mod tests {
     fn a_file_that_is_not_right_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
-        assert!(matches!(Tokens::read(&path), Err(TokenError::Read { .. })));
-        for text in
-            ["", "[[token]]\nname = \"a\"\nsha256 = \"xyz\"\nscope = \"read\"\n", "[[token]]\nscope = \"all\"\n"]
-        {
+        assert!(matches!(Tokens::read(&path), Err(TokenError::NoToken { .. })));
+        for text in ["[[token]]\nname = \"a\"\nsha256 = \"xyz\"\nscope = \"read\"\n", "[[token]]\nscope = \"all\"\n"] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert!(matches!(Tokens::read(&path), Err(TokenError::NotRight { .. })), "{text}");

@@ -14,10 +14,12 @@ mod operating;
 mod page;
 mod problem;
 mod reading;
+mod refusals;
 pub mod renewing;
 mod requests;
 mod serving;
 pub mod tls;
+mod under_way;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -35,8 +37,11 @@ use utoipa::{IntoResponses, Modify, OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use under_way::UnderWay;
+
 use access::Tokens;
 use problem::{Problem, ProblemBody};
+use refusals::Refusals;
 use renewing::Renewing;
 use serving::Bounds;
 
@@ -59,6 +64,9 @@ pub struct Shown {
     /// Who may ask, as it is at any time; none: everyone.
     pub tokens: Option<watch::Receiver<Arc<Tokens>>>,
     bounds: Bounds,
+    refusals: Arc<Refusals>,
+    /// What a stop has to wait for beside [`serve`].
+    pub under_way: UnderWay,
     /// Where the engine is asked, once it is there.
     pub desk: Arc<OnceLock<Desk>>,
 }
@@ -82,7 +90,17 @@ impl Shown {
         tokens: Option<watch::Receiver<Arc<Tokens>>>,
         connections: usize,
     ) -> Shown {
-        Shown { metrics, view, shutdown, tokens, bounds: Bounds::new(connections), desk: Arc::default() }
+        let bounds = Bounds::new(connections);
+        Shown {
+            metrics,
+            view,
+            shutdown,
+            tokens,
+            bounds,
+            refusals: Arc::default(),
+            under_way: UnderWay::default(),
+            desk: Arc::default(),
+        }
     }
 
     fn desk(&self) -> Result<&Desk, Problem> {

@@ -1,6 +1,8 @@
 //! Tokens and certificate, which are read again while the daemon runs: at SIGHUP, and when their files change.
 //!
-//! What is not right when it is read again changes nothing: who could ask before still can, and the log says why.
+//! What is not right when it is read again changes nothing: who could ask before still can, the log says why and
+//! `facetd_http_renewal_failures_total` counts it. A file of tokens that is empty or gone is right: so the last token is
+//! taken back, and nobody may ask.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::access::{TokenError, Tokens};
 use super::tls::{Certificate, CertificateError, Current};
 use crate::config::Http;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Renewed};
 use crate::shutdown::Shutdown;
 
 /// How often the files are looked at. One that changed is read once it has stayed as it is for that long: a certificate and
@@ -114,12 +116,18 @@ impl Renewing {
 
     fn tokens_again(&self) {
         let Some(KeptTokens { path, current, .. }) = &self.tokens else { return };
-        match Tokens::read(path) {
+        match Tokens::listed(path) {
             Ok(tokens) => {
-                tracing::info!(tokens = tokens.len(), "tokens read again");
+                match tokens.is_empty() {
+                    true => tracing::warn!(path = %path.display(), "there is no token any more: nobody may ask"),
+                    false => tracing::info!(tokens = tokens.len(), "tokens read again"),
+                }
                 current.send_replace(Arc::new(tokens));
             }
-            Err(error) => tracing::warn!(%error, "the tokens stay as they were before"),
+            Err(error) => {
+                self.metrics.not_renewed(Renewed::Tokens);
+                tracing::warn!(%error, "the tokens stay as they were before");
+            }
         }
     }
 
@@ -131,7 +139,10 @@ impl Renewing {
                 self.metrics.http_certificate_expiry.set(read.expires);
                 current.replace(&read);
             }
-            Err(error) => tracing::warn!(%error, "the certificate stays the one of before"),
+            Err(error) => {
+                self.metrics.not_renewed(Renewed::Certificate);
+                tracing::warn!(%error, "the certificate stays the one of before");
+            }
         }
     }
 }
@@ -180,7 +191,51 @@ fn look_of(path: &Path) -> Look {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::config::Config;
+    use crate::http::access::{self, Scope};
+
+    #[test]
+    fn a_token_is_taken_back_by_its_file_alone_and_so_is_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let put = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        };
+        let line = |name: &str| access::make(name, Scope::Read, Vec::new()).unwrap().1;
+        let [ada, bob] = ["ada", "bob"].map(line);
+        put(&format!("{ada}{bob}"));
+        let http = Http { tokens: path.clone(), ..Config::parse("", std::iter::empty()).unwrap().http };
+        let metrics = Arc::new(Metrics::new());
+        let renewing = Renewing::read(&http, metrics.clone()).unwrap();
+        let tokens = renewing.tokens().unwrap();
+        // It rests between the two.
+        let known = || {
+            renewing.look();
+            renewing.look();
+            tokens.borrow().len()
+        };
+        let failures = || metrics.http_renewal_failures.with_label_values(&["tokens"]).get();
+        assert_eq!(known(), 2);
+        put(&bob);
+        assert_eq!(known(), 1);
+        put("nothing of the kind");
+        assert_eq!((known(), failures()), (1, 1));
+        put("# nobody");
+        assert_eq!((known(), failures()), (0, 1));
+        put(&ada);
+        assert_eq!(known(), 1);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((known(), failures()), (0, 1));
+        assert!(matches!(
+            Renewing::read(&http, metrics.clone()),
+            Err(RenewingError::Tokens(TokenError::NoToken { .. }))
+        ));
+    }
 
     #[test]
     fn files_are_read_again_once_for_each_change_and_when_they_rest() {

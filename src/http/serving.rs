@@ -3,7 +3,7 @@
 //! | cut off | because |
 //! | --- | --- |
 //! | the handshake of TLS, the head of a request, its body | it has to be there within a time |
-//! | an answer, an event stream | what is buffered of it has to be taken within a time, however long it all takes |
+//! | an answer, an event stream | [`PACE_BYTES`] of it, or what is left, have to be taken within a time, however long it all takes |
 //! | a connection too many | it is closed at once, so that nobody waits in a queue for a place that may never be free |
 //!
 //! Between two requests a connection may idle as long as a head may take.
@@ -31,6 +31,8 @@ use crate::shutdown::Shutdown;
 
 /// Of the head of a request, and of what is written at once of an answer: memory of a connection.
 const MOST_BUFFERED_BYTES: usize = 64 << 10;
+/// What of an answer has to be taken within a time, before the next of it has as long again.
+const PACE_BYTES: usize = MOST_BUFFERED_BYTES;
 /// How long nothing is accepted after an error that is not of one connection, such as no descriptors left.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,7 @@ pub struct Bounds {
     pub handshake: Duration,
     pub head: Duration,
     pub body: Duration,
-    /// To take what is buffered for them.
+    /// To take [`PACE_BYTES`] of an answer, or what is left of it.
     pub answer: Duration,
 }
 
@@ -140,7 +142,7 @@ impl Drop for Counted<'_> {
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, served: &Served) {
     let Served { app, bounds, metrics, shutdown, .. } = served;
     let is_asking = Arc::<AtomicBool>::default();
-    let stream = Bounded { stream, within: bounds.answer, waits: None, is_asking: is_asking.clone() };
+    let stream = Bounded { stream, within: bounds.answer, waits: None, taken: 0, is_asking: is_asking.clone() };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(MOST_BUFFERED_BYTES);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone())));
@@ -161,16 +163,22 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, se
     }
 }
 
-/// A stream whose reader has to take what is written within a time, counted from when it first could not be.
+/// A stream whose reader has to take what is written at a pace, counted from when it first could not be.
 struct Bounded<S> {
     stream: S,
     within: Duration,
     waits: Option<Pin<Box<Sleep>>>,
+    /// Bytes, since it waits.
+    taken: usize,
     /// Something came since something was last sent.
     is_asking: Arc<AtomicBool>,
 }
 
 impl<S> Bounded<S> {
+    fn begin_anew(&mut self) {
+        (self.waits, self.taken) = (None, 0);
+    }
+
     fn bounded<T>(&mut self, context: &mut Context, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             return polled;
@@ -196,6 +204,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_asking.store(false, Ordering::Relaxed);
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(taken)) = polled {
+            self.taken += taken;
+            if self.taken >= PACE_BYTES {
+                self.begin_anew();
+            }
+        }
         self.bounded(context, polled)
     }
 
@@ -203,7 +217,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         if polled.is_ready() {
             // All there was is on its way.
-            self.waits = None;
+            self.begin_anew();
         }
         self.bounded(context, polled)
     }
@@ -216,6 +230,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::Notify;
@@ -303,6 +319,40 @@ mod tests {
         let (_, read) = tokio::join!(speak(stream, &fast), client.read_to_end(&mut answer));
         assert!(read.unwrap() > 1 << 20);
         assert!(cut_off(&fast).is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_reading_is_not_cut_off_however_long_it_takes_and_who_trickles_is() {
+        let within = Duration::from_secs(1);
+        let steady = served_much(Bounds { answer: within, ..PATIENT });
+        let (mut client, stream) = asks_for_much().await;
+        let begun = Instant::now();
+        let reads = async {
+            let mut part = vec![0; PACE_BYTES];
+            let mut all = 0;
+            loop {
+                match client.read(&mut part).await.unwrap() {
+                    0 => return all,
+                    read => all += read,
+                }
+                // A link that is slow: 1 KiB of the pipe at a time.
+                sleep(within / 500).await;
+            }
+        };
+        let (_, read) = tokio::join!(speak(stream, &steady), reads);
+        assert!(begun.elapsed() > within && read > 1 << 20, "{read} bytes in {:?}", begun.elapsed());
+        assert!(cut_off(&steady).is_empty());
+
+        let trickling = served_much(Bounds { answer: SHORT, ..PATIENT });
+        let (mut client, stream) = asks_for_much().await;
+        let trickles = async {
+            while client.read_u8().await.is_ok() {
+                sleep(SHORT / 50).await;
+            }
+        };
+        let served = async { tokio::select!(() = speak(stream, &trickling) => {}, () = trickles => {}) };
+        timeout(LONG, served).await.expect("it is let go of");
+        assert_eq!(cut_off(&trickling), ["answer"]);
     }
 
     /// A listener that is served, and the task that ends when it is done.
