@@ -44,6 +44,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+mod permissions;
 pub mod publish;
 pub mod reader;
 pub mod redrive;
