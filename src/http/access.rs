@@ -91,7 +91,7 @@ pub struct Tokens {
 impl Tokens {
     /// What a daemon starts with: a list without a token is a mistake then, since nobody could ask.
     pub fn read(path: &Path) -> Result<Tokens, TokenError> {
-        let tokens = Tokens::listed(path)?;
+        let tokens = Tokens::parsed(path)?;
         match tokens.is_empty() {
             true => Err(TokenError::NoToken { path: path.to_path_buf() }),
             false => Ok(tokens),
@@ -271,7 +271,8 @@ mod tests {
     fn a_file_that_is_not_right_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
-        assert!(matches!(Tokens::read(&path), Err(TokenError::NoToken { .. })));
+        assert!(matches!(Tokens::read(&path), Err(TokenError::Read { .. })));
+        assert!(Tokens::listed(&path).unwrap().is_empty());
         for text in ["[[token]]\nname = \"a\"\nsha256 = \"xyz\"\nscope = \"read\"\n", "[[token]]\nscope = \"all\"\n"] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -231,10 +231,8 @@ mod tests {
         assert_eq!(known(), 1);
         std::fs::remove_file(&path).unwrap();
         assert_eq!((known(), failures()), (0, 1));
-        assert!(matches!(
-            Renewing::read(&http, metrics.clone()),
-            Err(RenewingError::Tokens(TokenError::NoToken { .. }))
-        ));
+        put("");
+        assert!(matches!(Renewing::read(&http, metrics), Err(RenewingError::Tokens(TokenError::NoToken { .. }))));
     }
 
     #[test]
