@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use facetd::clock::now;
 use facetd::config::{CollectionSettings, Collections, Config, Http};
 use facetd::daemon::LoadedModel;
-use facetd::daemon::clock::now;
 use facetd::daemon::shard::ShardSettings;
 use facetd::http::access::Tokens;
 use facetd::http::may_listen;

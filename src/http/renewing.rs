@@ -148,7 +148,7 @@ impl Renewing {
 }
 
 fn now() -> i64 {
-    crate::daemon::clock::now().0 / 1000
+    crate::clock::now().0 / 1000
 }
 
 /// Files that belong together, and how they looked.
