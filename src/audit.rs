@@ -17,10 +17,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, SecondsFormat};
 use rustix::fs::{Access, access};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::engine::changes::{Constraint, ConstraintKind, Request};
 use crate::face::{CollectionName, FaceId};
 
@@ -288,7 +290,8 @@ impl Begun {
     }
 
     fn write(&self, outcome: &Outcome) -> std::io::Result<()> {
-        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let time = DateTime::from_timestamp_millis(clock::now().0).unwrap_or_default();
+        let time = time.to_rfc3339_opts(SecondsFormat::Millis, true);
         let Begun { audit, operation, hand, deed } = self;
         audit.append(&Line { time, operation, hand, deed, outcome })
     }

@@ -18,7 +18,7 @@
 //! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reloading; reclustering |
 //! | [`notify`] | what systemd is told |
 //!
-//! [`config`] and [`metrics`] declare every key and every metric in one place; [`failpoint`] is where
+//! [`config`] and [`metrics`] declare every key and every metric in one place; [`clock`] is the one there is; [`failpoint`] is where
 //! tests have the program die.
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
@@ -27,6 +27,7 @@
 
 pub mod asks;
 pub mod audit;
+pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod daemon;
@@ -44,6 +45,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+mod permissions;
 pub mod publish;
 pub mod reader;
 pub mod redrive;

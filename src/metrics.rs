@@ -379,7 +379,8 @@ impl Metrics {
             ),
             audit_failures: new.counter(
                 "facetd_audit_failures_total",
-                "Lines that could not be written to the audit log; what was asked for by hand was refused, see the log for why",
+                "Lines that could not be written to the audit log: what was asked for by hand was refused, or was done and has no \
+                 outcome written down; the log says which and why",
             ),
             registry: new.registry,
         };

@@ -110,7 +110,7 @@ struct Plan {
 
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "daemon::clock=return({})", self.clock)?;
+        write!(f, "clock=return({})", self.clock)?;
         match &self.point {
             Some(point) => write!(f, ";{point}"),
             None => Ok(()),

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::bail;
 use clap::Args;
 use facetd::audit::{Deed, Outcome};
-use facetd::daemon::clock::now;
+use facetd::clock::now;
 use facetd::face::{CollectionName, FaceId};
 use facetd::store::{Commit, FaceKey};
 use serde::Serialize;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use facetd::clock::now;
 use facetd::config::Config;
-use facetd::daemon::clock::now;
 use facetd::daemon::control::{Done, Request, ask};
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::{CollectionName, Offset, Partition};

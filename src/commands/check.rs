@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use facetd::audit::{Audit, AuditError};
+use facetd::clock::now;
 use facetd::config::{CollectionSettings, Collections, Config, Http};
 use facetd::daemon::LoadedModel;
-use facetd::daemon::clock::now;
 use facetd::daemon::shard::ShardSettings;
 use facetd::http::access::Tokens;
 use facetd::http::may_listen;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use facetd::clock::now;
 use facetd::daemon::LoadedModel;
-use facetd::daemon::clock::now;
 use facetd::daemon::recluster::{self, Reclustered};
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;

@@ -24,6 +24,7 @@ use places::Places;
 use crate::audit;
 use crate::face::CollectionName;
 use crate::model::{Device, Stage};
+use crate::permissions;
 
 /// Every key with its comment and default.
 pub const DEFAULT: &str = include_str!("../../config/facetd.toml");
@@ -340,10 +341,10 @@ impl Config {
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let environment = environment.chain(credentials());
-        let text = std::fs::read_to_string(path)
+        let (mode, text) = permissions::read_text(path)
             .map_err(|error| ConfigErrors(vec![format!("cannot read {}: {error}", path.display())]))?;
         let config = Config::read(Some(path), &text, environment)?;
-        Ok(Config { warnings: secrets::exposed(path, &text).into_iter().collect(), ..config })
+        Ok(Config { warnings: secrets::exposed(path, mode, &text).into_iter().collect(), ..config })
     }
 
     /// What is not wrong and yet should be known.

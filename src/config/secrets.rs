@@ -1,11 +1,11 @@
 //! What of a configuration is secret: it is in no error, and a file that holds it is not for everyone.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use toml::Table;
 
 use super::layers::leaves;
+use crate::permissions::OTHERS_READ;
 
 /// The keys whose values no error shows, and what they take.
 const SECRETS: [(&str, &str); 2] = [
@@ -21,8 +21,6 @@ const SECRET_OPTIONS: [&str; 6] = [
     "sasl.oauthbearer.client.secret",
     "sasl.oauthbearer.config",
 ];
-/// Permission of everyone to read a file.
-const OTHERS_READ: u32 = 0o004;
 
 /// What a secret key takes; None: its value is no secret.
 pub(super) fn takes(key: &str) -> Option<&'static str> {
@@ -30,11 +28,10 @@ pub(super) fn takes(key: &str) -> Option<&'static str> {
 }
 
 /// A word about a file that holds secrets and that everyone may read.
-pub(super) fn exposed(path: &Path, text: &str) -> Option<String> {
+pub(super) fn exposed(path: &Path, mode: u32, text: &str) -> Option<String> {
     let given: Table = text.parse().ok()?;
     let held: Vec<String> = leaves(&given).into_iter().filter_map(|(key, value)| held(key, &value)).collect();
-    let everyone = std::fs::metadata(path).ok()?.permissions().mode() & OTHERS_READ != 0;
-    (everyone && !held.is_empty()).then(|| {
+    (mode & OTHERS_READ != 0 && !held.is_empty()).then(|| {
         let (path, held) = (path.display(), held.join(" and "));
         format!(
             "{path} holds {held}, and everyone on this machine may read it: chmod o= {path}, or give \
@@ -61,11 +58,7 @@ mod tests {
 
     #[test]
     fn a_file_with_a_secret_that_everyone_may_read_is_told() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let told = |mode: u32, text: &str| {
-            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            exposed(file.path(), text)
-        };
+        let told = |mode: u32, text: &str| exposed(Path::new("facetd.toml"), mode, text);
         let password = "[kafka]\nsasl_password = \"hunter2\"";
         let word = told(0o644, password).unwrap();
         assert!(

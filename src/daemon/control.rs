@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::clock::now;
 use crate::asks::Asks;
+use crate::clock::now;
 use crate::shutdown::Shutdown;
 use crate::store::backup::Progress;
 

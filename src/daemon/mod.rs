@@ -6,7 +6,6 @@
 //! Three threads, a listener and a control socket ([`control`]), one signal to stop. A thread that ends, well or not, stops the
 //! others; the first error is what the daemon ends with.
 
-pub mod clock;
 pub mod control;
 mod fit;
 mod gauges;
@@ -32,6 +31,7 @@ use tokio::task::JoinHandle as Task;
 
 use crate::asks;
 use crate::audit::{Audit, AuditError};
+use crate::clock;
 use crate::codec::Decoder;
 use crate::config::Config;
 use crate::http::renewing::{Renewing, RenewingError};

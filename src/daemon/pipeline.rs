@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::clock::now;
 use super::reload::Tuning;
 use super::room::Room;
 use super::shard::{Shard, ShardError};
 use crate::asks::{Ask, Asked};
+use crate::clock::now;
 use crate::face::Timestamp;
 use crate::metrics::Metrics;
 use crate::notify::Progress;

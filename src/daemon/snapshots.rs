@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::clock;
+use crate::clock;
 use crate::engine::Engine;
 use crate::engine::changes::Changes;
 use crate::face::CollectionName;

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::Shown;
 use super::problem::Problem;
 use crate::face::CollectionName;
+use crate::permissions::{self, OTHERS_READ, OTHERS_WRITE};
 
 /// What every token begins with, so that one that leaked is known for what it is.
 const PREFIX: &str = "facetd_";
@@ -69,10 +69,10 @@ pub enum TokenError {
     #[error("everyone on this machine may read the tokens in {}: chmod 600 it", path.display())]
     WorldReadable { path: PathBuf },
     #[error(
-        "everyone on this machine may write the tokens in {}, and so add one: chmod 600 it, and see that each in it is known",
+        "others on this machine may write the tokens in {}, and so add one: chmod 600 it, and see that each in it is known",
         path.display()
     )]
-    WorldWritable { path: PathBuf },
+    OthersWrite { path: PathBuf },
     #[error("there is no token in {}, and nobody could ask: facetd token writes one", path.display())]
     NoToken { path: PathBuf },
     #[error("the tokens in {} are not right: {what}; facetd token writes them", path.display())]
@@ -91,7 +91,7 @@ pub struct Tokens {
 impl Tokens {
     /// What a daemon starts with: a list without a token is a mistake then, since nobody could ask.
     pub fn read(path: &Path) -> Result<Tokens, TokenError> {
-        let tokens = Tokens::listed(path)?;
+        let tokens = Tokens::parsed(path)?;
         match tokens.is_empty() {
             true => Err(TokenError::NoToken { path: path.to_path_buf() }),
             false => Ok(tokens),
@@ -108,14 +108,13 @@ impl Tokens {
 
     fn parsed(path: &Path) -> Result<Tokens, TokenError> {
         let read = |source| TokenError::Read { path: path.to_path_buf(), source };
-        let mode = std::fs::metadata(path).map_err(read)?.permissions().mode();
-        if mode & 0o002 != 0 {
-            return Err(TokenError::WorldWritable { path: path.to_path_buf() });
+        let (mode, text) = permissions::read_text(path).map_err(read)?;
+        if mode & OTHERS_WRITE != 0 {
+            return Err(TokenError::OthersWrite { path: path.to_path_buf() });
         }
-        if mode & 0o007 != 0 {
+        if mode & OTHERS_READ != 0 {
             return Err(TokenError::WorldReadable { path: path.to_path_buf() });
         }
-        let text = std::fs::read_to_string(path).map_err(read)?;
         let not_right = |what| TokenError::NotRight { path: path.to_path_buf(), what };
         let file: TokenFile = toml::from_str(&text).map_err(|error| not_right(error.message().to_string()))?;
         let mut by_hash = HashMap::new();
@@ -240,6 +239,8 @@ impl FromRequestParts<Shown> for Caller {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -250,7 +251,7 @@ mod tests {
         let (reader, read) = make("grafana", Scope::Read, Vec::new()).unwrap();
         let (writer, write) = make("ada", Scope::Write, vec![lobby.clone()]).unwrap();
         std::fs::write(&path, read + &write).unwrap();
-        for (mode, way_out) in [(0o604, "chmod 600"), (0o602, "each in it is known")] {
+        for (mode, way_out) in [(0o604, "chmod 600"), (0o602, "each in it is known"), (0o660, "each in it is known")] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert!(Tokens::read(&path).unwrap_err().to_string().contains(way_out));
         }
@@ -270,7 +271,8 @@ mod tests {
     fn a_file_that_is_not_right_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
-        assert!(matches!(Tokens::read(&path), Err(TokenError::NoToken { .. })));
+        assert!(matches!(Tokens::read(&path), Err(TokenError::Read { .. })));
+        assert!(Tokens::listed(&path).unwrap().is_empty());
         for text in ["[[token]]\nname = \"a\"\nsha256 = \"xyz\"\nscope = \"read\"\n", "[[token]]\nscope = \"all\"\n"] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -14,9 +14,10 @@ use super::reading::{Looked, OfCluster, OfCollection, OfFace};
 use super::requests::{Json, Path, Query, cluster_id};
 use super::{Problems, Shown};
 use crate::audit::Deed;
+use crate::clock;
 use crate::engine::changes::{Constraint, Outcome, PairOfFaces, Request};
 use crate::engine::event::Cause;
-use crate::face::{CollectionName, FaceId, Timestamp};
+use crate::face::{CollectionName, FaceId};
 
 impl Shown {
     /// One request of an operator: done, or why not.
@@ -191,7 +192,7 @@ pub async fn constrain(
 }
 
 fn word_of(kind: ConstraintKind, a: &FaceId, b: &FaceId, caller: &Caller) -> Constraint {
-    let at = Timestamp(chrono::Utc::now().timestamp_millis());
+    let at = clock::now();
     Constraint { kind: kind.into(), a: a.clone(), b: b.clone(), by: caller.name().to_string(), at }
 }
 

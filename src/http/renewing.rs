@@ -148,7 +148,7 @@ impl Renewing {
 }
 
 fn now() -> i64 {
-    crate::daemon::clock::now().0 / 1000
+    crate::clock::now().0 / 1000
 }
 
 /// Files that belong together, and how they looked.
@@ -231,10 +231,8 @@ mod tests {
         assert_eq!(known(), 1);
         std::fs::remove_file(&path).unwrap();
         assert_eq!((known(), failures()), (0, 1));
-        assert!(matches!(
-            Renewing::read(&http, metrics.clone()),
-            Err(RenewingError::Tokens(TokenError::NoToken { .. }))
-        ));
+        put("");
+        assert!(matches!(Renewing::read(&http, metrics), Err(RenewingError::Tokens(TokenError::NoToken { .. }))));
     }
 
     #[test]

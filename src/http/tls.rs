@@ -2,7 +2,6 @@
 //!
 //! A connection keeps the certificate that it began with; the next one gets the one that is current then.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,9 +16,11 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Others may do nothing with a key, and its group no more than read it: so have /etc/ssl/private and systemd's
+use crate::permissions::{self, OTHERS_READ, OTHERS_WRITE};
+
+/// Others may neither read nor write a key, and its group no more than read it: so have /etc/ssl/private and systemd's
 /// credentials theirs.
-const NOT_FOR_A_KEY: u32 = 0o027;
+const NOT_FOR_A_KEY: u32 = OTHERS_READ | OTHERS_WRITE;
 
 /// Why a certificate and its key are of no use.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +66,12 @@ impl Certificate {
     /// Reads both files; `now` is in seconds since 1970.
     pub fn read(certificate: &Path, key: &Path, now: i64) -> Result<Certificate, CertificateError> {
         let path = certificate.to_path_buf();
-        let pem = read("http.tls_certificate", certificate)?;
+        let pem = std::fs::read(certificate);
+        let pem = pem.map_err(|source| CertificateError::Read {
+            key: "http.tls_certificate",
+            path: certificate.to_path_buf(),
+            source,
+        })?;
         let not_right = |what: String| {
             let path = certificate.to_path_buf();
             CertificateError::NotRight { key: "http.tls_certificate", path, what }
@@ -103,19 +109,13 @@ impl Certificate {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let found = std::fs::metadata(path);
-    let found =
+    let found = permissions::read(path);
+    let (mode, pem) =
         found.map_err(|source| CertificateError::Read { key: "http.tls_key", path: path.to_path_buf(), source })?;
-    let mode = found.permissions().mode() & 0o777;
     if mode & NOT_FOR_A_KEY != 0 {
         return Err(CertificateError::Open { path: path.to_path_buf(), mode });
     }
-    let pem = read("http.tls_key", path)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| CertificateError::NoKey { path: path.to_path_buf() })
-}
-
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, CertificateError> {
-    std::fs::read(path).map_err(|source| CertificateError::Read { key, path: path.to_path_buf(), source })
 }
 
 fn written(seconds: i64) -> String {
@@ -156,6 +156,7 @@ impl ResolvesServerCert for Current {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 

@@ -9,5 +9,5 @@ use crate::failpoint;
 pub fn now() -> Timestamp {
     // A clock before 1970 is as good as any other wrong one.
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since_epoch.as_millis() as i64 + failpoint::shift("daemon::clock"))
+    Timestamp(since_epoch.as_millis() as i64 + failpoint::shift("clock"))
 }
