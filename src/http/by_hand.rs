@@ -51,8 +51,10 @@ impl Shown {
                 Err(problem) if problem.leaves_open() => audit::Outcome::Unknown { why: problem.detail().to_string() },
                 Err(problem) => audit::Outcome::Refused { why: problem.detail().to_string() },
             };
-            // It is done: the log has what could not be written down.
-            let _ = this.write_down(move || begun.end(&told)).await;
+            // It is done, whether or not that is written down, and where it is not the log has it.
+            if !matches!(tokio::task::spawn_blocking(move || begun.end(&told)).await, Ok(Ok(()))) {
+                this.metrics.audit_failures.inc();
+            }
             outcome
         };
         tokio::spawn(all).await.unwrap_or_else(|_| Err(Problem::internal()))
