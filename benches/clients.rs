@@ -1,10 +1,10 @@
 //! What HTTP clients cost the stream: the same faces through the daemon with nobody there, and with 500 idle and 200
 //! busy clients, slow readers among them, in turns.
 //!
-//! The daemon is held to one core and all else, broker and clients, to another. The topic is full before the daemon
+//! The daemon is held to one core and all else, Kafka and clients, to another. The topic is full before the daemon
 //! starts, so the stream is at capacity. An idle client holds an event stream of a collection in which nothing happens.
 //! Of the busy ones 150 ask once a second, for a face, a page of clusters or a collection in turn; 30 follow the events
-//! of all faces as they are told; 20 do so and read a kilobyte a second. FACES and PAIRS set how many (10000, 5). Read
+//! of all faces as they are told; 20 do so and read a kilobyte a second. FACES and PAIRS set how many (20000, 7). Read
 //! the ratios: absolute numbers are of one machine at one moment.
 
 #[path = "../tests/common/mod.rs"]
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::broker::MockBroker;
+use common::broker::RealKafka;
 use common::daemon::{Installation, Running, Settings};
 use common::kafka_client::Feed;
 use common::{output_of, project};
@@ -38,6 +38,8 @@ const SLOW: usize = 20;
 const EVERY: Duration = Duration::from_secs(1);
 /// What a slow reader takes in that time, in bytes.
 const SIP: usize = 1024;
+/// Faces that are asked for.
+const FIRST: usize = 100;
 const DAEMON_CORE: &str = "0";
 const OUR_CORE: &str = "1";
 
@@ -45,10 +47,11 @@ fn main() {
     let number = |name: &str, usual: usize| {
         std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
     };
-    let (count, pairs) = (number("FACES", 10_000), number("PAIRS", 5));
+    let (count, pairs) = (number("FACES", 20_000), number("PAIRS", 7));
     // Threads that come later are where the one is that made them.
     pin(std::process::id(), OUR_CORE);
     let embeddings = Synth { kind: Kind::Albums, faces: count, dimension: DIMENSION, seed: SEED }.generate().embeddings;
+    let Some(kafka) = RealKafka::start("what clients cost the stream") else { return };
     let runtime = Runtime::new().unwrap();
     println!(
         "{count} faces, {pairs} pairs; {IDLE} idle clients, {ASKING} that ask, {FOLLOWING} that follow, {SLOW} slow"
@@ -59,10 +62,10 @@ fn main() {
         // Whoever goes first may find a warmer machine.
         let (alone, with) = match pair % 2 {
             0 => {
-                let with = stream(&embeddings, count, Some(&runtime));
-                (stream(&embeddings, count, None), with)
+                let with = stream(&kafka, &embeddings, count, Some(&runtime));
+                (stream(&kafka, &embeddings, count, None), with)
             }
-            _ => (stream(&embeddings, count, None), stream(&embeddings, count, Some(&runtime))),
+            _ => (stream(&kafka, &embeddings, count, None), stream(&kafka, &embeddings, count, Some(&runtime))),
         };
         let ratio = with.rate / alone.rate;
         let load = with.load.expect("there were clients");
@@ -92,10 +95,10 @@ struct Streamed {
     load: Option<Load>,
 }
 
-/// All faces through a daemon of its own, from the first tenth to the last.
-fn stream(embeddings: &[f32], count: usize, clients: Option<&Runtime>) -> Streamed {
-    let broker = MockBroker::start();
-    let feed = Feed::connect(&broker.topics);
+/// All faces through a daemon of its own; the first fifth is not measured.
+fn stream(kafka: &RealKafka, embeddings: &[f32], count: usize, clients: Option<&Runtime>) -> Streamed {
+    let topics = kafka.topics(None);
+    let feed = Feed::connect(&topics);
     let send = |id: &str, embedding: &[f32], collection: &str| {
         let message = Message { embedding: embedding.to_vec(), ..Message::default() };
         feed.send(id, Some(&json::encode(&message)), collection);
@@ -107,12 +110,17 @@ fn stream(embeddings: &[f32], count: usize, clients: Option<&Runtime>) -> Stream
     feed.flush();
     let model = project().join("models/demo-128");
     let more = "connections = 1000\n[log]\nlevel = \"warn\"";
-    let installation = Installation::new(&Settings { topics: &broker.topics, model: &model, more });
+    let installation = Installation::new(&Settings { topics: &topics, model: &model, more });
     let daemon = installation.start();
     pin(daemon.process_id(), DAEMON_CORE);
-    daemon.wait_metric("facetd_engine_faces", (count / 20) as f64, LIMIT);
-    let clients = clients.map(|runtime| (runtime, Clients::come(runtime, installation.address(), count)));
-    daemon.wait_metric("facetd_engine_faces", (count / 10) as f64, LIMIT);
+    // Whatever is asked for is there by then.
+    let is_there = |path: &str| daemon.get(path).is_some_and(|answer| answer.starts_with("HTTP/1.1 200"));
+    let first_faces = (0..FIRST).map(|row| format!("/v1/collections/default/faces/{}", face_id_of_row(row)));
+    for path in first_faces.chain(["/v1/collections/quiet".to_string()]) {
+        common::wait_for(&path, LIMIT, || is_there(&path).then_some(()));
+    }
+    let clients = clients.map(|runtime| (runtime, Clients::come(runtime, installation.address())));
+    daemon.wait_metric("facetd_engine_faces", (count / 5) as f64, LIMIT);
     let (started, before) = (Instant::now(), faces(&daemon));
     daemon.wait_metric("facetd_engine_faces", (count - count / 20) as f64, LIMIT);
     let (done, seconds) = (faces(&daemon) - before, started.elapsed().as_secs_f64());
@@ -147,7 +155,7 @@ struct Clients {
 }
 
 impl Clients {
-    fn come(runtime: &Runtime, address: &str, faces: usize) -> Clients {
+    fn come(runtime: &Runtime, address: &str) -> Clients {
         let (stop, events) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (sender, times) = mpsc::unbounded_channel();
         let follow = |path: &'static str, counted: Option<Arc<AtomicU64>>, slowly: bool| {
@@ -159,7 +167,7 @@ impl Clients {
         (0..SLOW).for_each(|_| follow("/v1/collections/default/events", None, true));
         for client in 0..ASKING {
             let (address, stop, sender) = (address.to_string(), stop.clone(), sender.clone());
-            runtime.spawn(async move { ask(&address, client, faces, &sender, &stop).await });
+            runtime.spawn(async move { ask(&address, client, &sender, &stop).await });
         }
         Clients { stop, events, times }
     }
@@ -178,7 +186,7 @@ impl Clients {
 }
 
 /// Asks at its own moment of each second. Whatever fails is a panic that the bench shows.
-async fn ask(address: &str, client: usize, faces: usize, times: &mpsc::UnboundedSender<f64>, stop: &AtomicBool) {
+async fn ask(address: &str, client: usize, times: &mpsc::UnboundedSender<f64>, stop: &AtomicBool) {
     tokio::time::sleep(EVERY * client as u32 / ASKING as u32).await;
     let mut stream = BufReader::new(TcpStream::connect(address).await.expect("the daemon takes connections"));
     let mut due = tokio::time::interval(EVERY);
@@ -186,8 +194,7 @@ async fn ask(address: &str, client: usize, faces: usize, times: &mpsc::Unbounded
     while !stop.load(Ordering::Relaxed) {
         due.tick().await;
         turn += 1;
-        // Those that are there from the beginning.
-        let face = face_id_of_row(turn * 7919 % (faces / 20));
+        let face = face_id_of_row(turn * 7919 % FIRST);
         let path = match turn % 3 {
             0 => format!("/v1/collections/default/faces/{face}"),
             1 => "/v1/collections/default/clusters?limit=20".to_string(),
