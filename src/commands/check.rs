@@ -20,6 +20,7 @@ use serde::{Serialize, Serializer};
 
 use super::ending::Found;
 use super::output::{Output, table};
+use super::verdict::Verdict;
 use super::{machine, progress, sample};
 
 #[derive(Args)]
@@ -39,33 +40,6 @@ pub struct Arguments {
     sample: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
-}
-
-/// What came of a check, and the detail.
-#[derive(Debug)]
-pub enum Verdict {
-    Ok(String),
-    Warn(String),
-    Fail(String),
-}
-
-impl Verdict {
-    fn of(outcome: Result<String, impl ToString>) -> Verdict {
-        outcome.map_or_else(|error| Verdict::Fail(error.to_string()), Verdict::Ok)
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Verdict::Ok(_) => "ok",
-            Verdict::Warn(_) => "WARN",
-            Verdict::Fail(_) => "FAIL",
-        }
-    }
-
-    fn detail(&self) -> &str {
-        let (Verdict::Ok(detail) | Verdict::Warn(detail) | Verdict::Fail(detail)) = self;
-        detail
-    }
 }
 
 struct Checked {

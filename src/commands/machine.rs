@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 
-use super::check::Verdict;
+use super::verdict::Verdict;
 
 /// What is in memory of a face beside its vectors: neighbourhood, linkages, links of the index, names. Measured with
 /// 20,000 faces of 128 values (`make load-test`), rounded up.

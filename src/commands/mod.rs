@@ -26,6 +26,7 @@ mod stopped;
 pub mod synth;
 pub mod token;
 pub mod top;
+mod verdict;
 mod verify;
 
 use std::io::IsTerminal;

@@ -7,7 +7,7 @@ use facetd::features::{Features, FeaturesError};
 use facetd::model::Artefact;
 use facetd::model::fit::{BOUND, Difference, Fit, neighbourhoods};
 
-use super::check::Verdict;
+use super::verdict::Verdict;
 
 /// Faces whose neighbours are looked for: enough for quantiles, and the work grows with the file, not with its square.
 const MOST_ASKED: usize = 2000;

@@ -10,16 +10,6 @@ const ENVIRONMENT_SEPARATOR: &str = "__";
 /// The tables whose keys are the user's own.
 const FREE_TABLES: [&str; 2] = ["kafka.librdkafka_options", "collections.override"];
 
-/// Every key's value as it was read, to tell what another configuration changes. No log shows it: some are secrets.
-#[derive(Clone, Default)]
-pub(super) struct Keys(pub(super) Table);
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(keys)")
-    }
-}
-
 /// What systemd was told to load (`LoadCredential=`): files named as variables are, with the value alone.
 pub(super) fn credentials() -> impl Iterator<Item = (String, String)> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY").and_then(|folder| std::fs::read_dir(folder).ok());
@@ -59,21 +49,6 @@ pub(super) fn overlay_environment(
     errors
 }
 
-/// A key and its value, the key written section.key.
-pub(super) fn leaves(table: &Table) -> Vec<(String, Value)> {
-    let mut found = Vec::new();
-    for (section, value) in table {
-        match value {
-            Value::Table(keys) if !keys.is_empty() => {
-                found.extend(keys.iter().map(|(key, value)| (format!("{section}.{key}"), value.clone())));
-            }
-            Value::Table(_) => {}
-            _ => found.push((section.clone(), value.clone())),
-        }
-    }
-    found
-}
-
 pub(super) fn is_known(defaults: &Table, key: &str) -> bool {
     let section_and_key = key.split_once('.');
     FREE_TABLES.contains(&key)
@@ -93,13 +68,5 @@ pub(super) fn unknown(defaults: &Table, key: &str) -> String {
             let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
             format!("{key}: unknown section; there are {}", known.join(", "))
         }
-    }
-}
-
-pub(super) fn set(table: &mut Table, key: &str, value: Value) {
-    if let Some((section, key)) = key.split_once('.')
-        && let Some(Value::Table(section)) = table.get_mut(section)
-    {
-        section.insert(key.to_string(), value);
     }
 }

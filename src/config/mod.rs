@@ -4,6 +4,7 @@
 //! laid over it. All that is wrong is found before anything is refused, and each error begins with
 //! its key.
 
+mod keys;
 mod layers;
 mod places;
 mod secrets;
@@ -18,7 +19,8 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use layers::{Keys, credentials, is_known, leaves, overlay_environment, set, unknown};
+use keys::{Keys, leaves, set};
+use layers::{credentials, is_known, overlay_environment, unknown};
 use places::Places;
 
 use crate::audit;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::Table;
 
-use super::layers::leaves;
+use super::keys::leaves;
 use crate::permissions::OTHERS_READ;
 
 /// The keys whose values no error shows, and what they take.

@@ -12,7 +12,7 @@
 use crate::config::Kafka;
 use crate::face::{Partition, Timestamp};
 use crate::publish::{self, PublishError, StateKey};
-use crate::source::kafka::SourceError;
+use crate::source::SourceError;
 use crate::source::topics;
 use crate::store::Incarnation;
 

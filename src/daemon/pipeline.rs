@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::reload::Tuning;
+use super::reload::{Batching, Tuning};
 use super::room::Room;
 use super::shard::{Shard, ShardError};
 use crate::asks::{Ask, Asked};
@@ -36,13 +36,6 @@ const SHARE: u32 = 32;
 const LAST_SNAPSHOTS: Duration = Duration::from_secs(4);
 /// Entries the outbox may hold before no more are added: a slow stage slows the one before it.
 const MOST_UNPUBLISHED: i64 = 100_000;
-
-/// How records are gathered.
-#[derive(Debug, Clone, Copy)]
-pub struct Batching {
-    pub faces: usize,
-    pub wait: Duration,
-}
 
 /// Everything the engine's thread works with.
 pub struct Pipeline {

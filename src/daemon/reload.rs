@@ -4,10 +4,10 @@
 //! The engine's thread looks at [`Tuning`] once a batch; nobody tells it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::pipeline::Batching;
 use crate::config::{Config, Limits};
 use crate::http::renewing::Renewing;
 
@@ -20,6 +20,13 @@ const TAKEN_OVER: [&str; 6] = [
     "limits.memory_bytes",
     "log.level",
 ];
+
+/// How records are gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    pub faces: usize,
+    pub wait: Duration,
+}
 
 /// What may change between two batches.
 #[derive(Debug, Clone, Copy)]

@@ -35,8 +35,9 @@ use crate::config::Kafka;
 use crate::face::{Offset, Partition, Place, Timestamp};
 use crate::kafka::{CountingProducer, ProducerError, ToTheEnd, client_config, create, with_options};
 use crate::rejection::Reason;
-use crate::source::kafka::{SourceError, decoded, record_of};
+use crate::source::kafka::decoded;
 use crate::source::topics::{BROKER_TIMEOUT, check_topics};
+use crate::source::{Record, SourceError};
 
 /// How long one wait for records lasts before somebody is asked whether to go on.
 const POLL: Duration = Duration::from_millis(100);
@@ -198,7 +199,7 @@ impl Redrive {
     ) -> Result<bool, RedriveError> {
         self.read(&self.config.input_topic, partition, span, stop, |message| {
             let offset = Offset(message.offset());
-            let record = record_of(message);
+            let record = Record::of(message);
             let closer = || self.closer(message, record.payload_sha256);
             weighing.look(Seen { offset, key: record.key.as_deref().unwrap_or_default(), closer: &closer });
             looked_at(offset);
@@ -240,7 +241,7 @@ impl Redrive {
                     let offset = Offset(message.offset());
                     let Some(Chosen { reason, content }) = chosen.get(&offset).copied() else { return Ok(true) };
                     // The topic may have been made anew meanwhile.
-                    if content_of(message, record_of(message).payload_sha256) != content {
+                    if content_of(message, Record::of(message).payload_sha256) != content {
                         return Ok(true);
                     }
                     if !producer.send(again(&self.config.input_topic, message), watcher.stop)? {

@@ -14,15 +14,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use sha2::{Digest, Sha256};
 
 use super::queue::Offered;
 use super::topics::{Start, starts};
-use super::{Content, Intake, Lag, Record, Sender};
+use super::{Content, Intake, Lag, Record, Sender, SourceError};
 use crate::codec::{self, Decoded, Decoder};
 use crate::config::{Kafka, Partitions};
-use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, Position, Timestamp};
-use crate::kafka::obstacle::{Ear, Obstacle, is_about_the_way};
+use crate::face::{Offset, Partition, Place, Position};
+use crate::kafka::obstacle::{Ear, is_about_the_way};
 use crate::kafka::{client_config, create, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -43,41 +42,6 @@ const METADATA_MILLISECONDS: &str = "30000";
 /// Fetched ahead and not yet polled, in KiB: part of the promise that memory stays flat, and what a
 /// pause throws away.
 const FETCHED_AHEAD_KIB: &str = "4096";
-
-/// Why there is no input.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error("kafka: {0}; check kafka.* in the configuration")]
-    Client(KafkaError),
-    #[error("no broker answers at {brokers}: {source}; start it, or correct kafka.brokers")]
-    Unreachable { brokers: String, source: KafkaError },
-    /// Its text says what to do.
-    #[error("no broker answers at {brokers}: {obstacle}")]
-    Obstacle { brokers: String, obstacle: Obstacle },
-    #[error("topic {topic:?} does not exist; create it (`scripts/kafka topics` does), or correct kafka.*_topic")]
-    NoTopic { topic: String },
-    #[error("topic {topic:?} has no partition {partition}; correct kafka.partitions")]
-    NoPartition { topic: String, partition: i32 },
-    #[error(
-        "topic {topic:?} partition {partition} ends at {end}, and the state has read up to {position}: the topic was made \
-         anew, or the state is of another cluster; correct kafka.brokers, or have the state read it from its beginning \
-         with `facetd run --new-incarnation`"
-    )]
-    Shorter { topic: String, partition: i32, end: i64, position: i64 },
-    #[error(
-        "topic {topic:?} partition {partition} has another record at offset {offset} than the one this state has read there: \
-         the topic was made anew, or the state is of another cluster; correct kafka.brokers, or have the state read it from \
-         its beginning with `facetd run --new-incarnation`"
-    )]
-    OtherRecord { topic: String, partition: i32, offset: i64 },
-    #[error(
-        "topic {topic:?} has a new partition {partition}, which kafka.partitions = \"all\" means too: start again, and it is \
-         read from its beginning"
-    )]
-    NewPartition { topic: String, partition: i32 },
-    #[error("the consumer failed for good: {0}")]
-    Fatal(String),
-}
 
 /// Hears from librdkafka, in the thread that polls.
 struct Context {
@@ -270,7 +234,7 @@ impl Source {
     }
 
     fn decode(&self, message: &BorrowedMessage) -> Intake {
-        let record = record_of(message);
+        let record = Record::of(message);
         let content = match decoded(&self.decoder, message) {
             Ok(Decoded::Face { collection, face }) => Content::Face { collection, face },
             Ok(Decoded::Erase { collection, face_id }) => Content::Erase { collection, face_id },
@@ -327,19 +291,6 @@ pub(crate) fn decoded(decoder: &Decoder, message: &BorrowedMessage) -> Result<De
         captured_at: header("captured_at"),
         place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
     })
-}
-
-/// What is remembered of a message.
-pub(crate) fn record_of(message: &BorrowedMessage) -> Record {
-    let payload = message.payload();
-    Record {
-        place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
-        // Longer than any face_id, it would only make a dead letter that no broker takes.
-        key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
-        payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
-        payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
-        timestamp: message.timestamp().to_millis().map(Timestamp),
-    }
 }
 
 /// Closes a consumer, but not at the price of waiting for brokers that are gone: dropping it waits

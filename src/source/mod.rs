@@ -3,12 +3,14 @@
 //! [`kafka`] polls in a thread of its own that never stops polling: when the queue is full it
 //! pauses the partitions instead, so that memory stays flat and the group keeps its member.
 
+mod error;
 pub mod kafka;
 mod lag;
 mod queue;
 mod rejected;
 pub mod topics;
 
+pub use error::SourceError;
 pub use lag::Lag;
 pub use queue::{Knocker, Received, Receiver, Sender, queue};
 pub use rejected::{FaceRejected, Record};

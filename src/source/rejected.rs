@@ -1,9 +1,10 @@
 //! The one happening of a record that cannot be applied: it is logged, counted and turned into a
 //! dead letter in the same place, so that the three never drift apart.
 
+use rdkafka::message::{BorrowedMessage, Message};
 use sha2::{Digest, Sha256};
 
-use crate::face::{Place, RecordHash, Timestamp};
+use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, RecordHash, Timestamp};
 use crate::metrics::Metrics;
 use crate::rejection::{DeadLetter, Rejection};
 
@@ -19,6 +20,19 @@ pub struct Record {
 }
 
 impl Record {
+    /// Of a message as it came.
+    pub fn of(message: &BorrowedMessage) -> Record {
+        let payload = message.payload();
+        Record {
+            place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
+            // Longer than any face_id, it would only make a dead letter that no broker takes.
+            key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
+            payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
+            payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
+            timestamp: message.timestamp().to_millis().map(Timestamp),
+        }
+    }
+
     /// Tells it from every other. Records without a key and with an empty one are different ones.
     pub fn hash(&self) -> RecordHash {
         let mut sha = Sha256::new();

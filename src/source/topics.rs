@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::kafka::{SourceError, record_of};
+use super::{Record, SourceError};
 use crate::config::{Kafka, Partitions};
 use crate::face::{Offset, Partition, Position, RecordHash};
 use crate::kafka::{NoAnswer, ToTheEnd, client_config, create, topics, with_options};
@@ -152,7 +152,7 @@ fn others(
             Some(Ok(message)) => {
                 let partition = Partition(message.partition());
                 let Some(reread) = to_read.remove(&partition) else { continue };
-                if message.offset() == reread.offset.0 && record_of(&message).hash() != reread.hash {
+                if message.offset() == reread.offset.0 && Record::of(&message).hash() != reread.hash {
                     others.push(partition);
                 }
                 news = Instant::now();
