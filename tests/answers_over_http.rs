@@ -133,6 +133,11 @@ fn what_is_there_can_be_looked_up_and_changed() {
         assert_eq!((named["name"].as_str(), named["pinned"].as_bool()), (Some("Ada"), Some(true)));
         let named = api.ask("PATCH", &path, Some(json!({ "name": null }))).json(200);
         assert_eq!((named.get("name"), named["pinned"].as_bool()), (None, Some(true)));
+        let version = named["version"].clone();
+        let untouched = api.ask("PATCH", &path, Some(json!({}))).json(200);
+        assert_eq!(untouched["version"], version, "nothing was said of it");
+        let named = api.ask("PATCH", &path, Some(json!({ "name": "" }))).json(200);
+        assert_eq!(named.get("name"), None);
 
         // What cannot be said leaves nothing of it said.
         let elsewhere = clusters.iter().map(|cluster| &cluster["cluster_id"]).find(|id| **id != json!(person)).unwrap();

@@ -120,6 +120,7 @@ fn a_backup_under_stream_is_a_prefix_of_the_history() {
     for number in 0..5 {
         let into = folder.path().join(format!("restored-{number}"));
         let told = said(&restore(&installation, &backup(number), &into));
+        assert_eq!(std::fs::metadata(&into).unwrap().permissions().mode() & 0o777, 0o700, "it is for its owner alone");
         assert!(told.contains("whole") && told.contains("--new-incarnation"), "{told}");
         let model = dataset.model.to_str().unwrap();
         let whole = output_of(facetd().args(["inspect", "--state"]).arg(&into).args(["verify", "--model", model]));

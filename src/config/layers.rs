@@ -1,5 +1,7 @@
 //! How a configuration comes together out of its layers, the defaults, the file and the environment, as tables of keys.
 
+use std::collections::BTreeMap;
+
 use toml::{Table, Value};
 
 use super::secrets;
@@ -22,13 +24,30 @@ pub(super) fn credentials() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Sets what the environment overrides; answers what it could not place.
+/// What the environment overrides.
+#[derive(Default)]
+pub(super) struct Overlaid {
+    /// What could not be placed.
+    pub errors: Vec<String>,
+    /// The variable that each key's value comes from.
+    variables: BTreeMap<String, String>,
+}
+
+impl Overlaid {
+    /// `error`, which begins with its key, with the variable to blame; none: it is of the file.
+    pub fn named(&self, error: &str) -> Option<String> {
+        let variable = self.variables.get(error.split(':').next()?)?;
+        Some(format!("{error}; that is {variable}, of the environment or of a credential"))
+    }
+}
+
+/// Sets what the environment overrides.
 pub(super) fn overlay_environment(
     given: &mut Table,
     defaults: &Table,
     environment: impl Iterator<Item = (String, String)>,
-) -> Vec<String> {
-    let mut errors = Vec::new();
+) -> Overlaid {
+    let mut overlaid = Overlaid::default();
     for (name, text) in environment {
         let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
         let Some((section, key)) = path.split_once(ENVIRONMENT_SEPARATOR) else { continue };
@@ -42,11 +61,14 @@ pub(super) fn overlay_environment(
             _ => Value::String(text),
         };
         match given.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
-            Value::Table(table) => drop(table.insert(key, value)),
-            _ => errors.push(format!("{name}: {section} is not a section")),
+            Value::Table(table) => {
+                overlaid.variables.insert(format!("{section}.{key}"), name);
+                table.insert(key, value);
+            }
+            _ => overlaid.errors.push(format!("{name}: {section} is not a section")),
         }
     }
-    errors
+    overlaid
 }
 
 pub(super) fn is_known(defaults: &Table, key: &str) -> bool {

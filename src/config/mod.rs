@@ -368,7 +368,8 @@ impl Config {
         let no_toml = |error| ConfigErrors(vec![places::syntax(file, text, &error)]);
         let mut given = text.parse::<Table>().map_err(no_toml)?;
         let defaults: Table = DEFAULT.parse().expect("the shipped configuration is TOML, as a test proves");
-        let mut errors = overlay_environment(&mut given, &defaults, environment);
+        let mut overlaid = overlay_environment(&mut given, &defaults, environment);
+        let mut errors = std::mem::take(&mut overlaid.errors);
 
         let mut merged = defaults.clone();
         for (key, value) in leaves(&given) {
@@ -394,10 +395,12 @@ impl Config {
             return Ok(Config { keys: Keys(merged), ..config });
         }
         let places = file.map(|file| Places::of(file, text));
-        Err(ConfigErrors(match places {
-            Some(places) => errors.into_iter().map(|error| places.named(error)).collect(),
-            None => errors,
-        }))
+        let named = |error: String| match (overlaid.named(&error), &places) {
+            (Some(named), _) => named,
+            (None, Some(places)) => places.named(error),
+            (None, None) => error,
+        };
+        Err(ConfigErrors(errors.into_iter().map(named).collect()))
     }
 
     /// The file of what was done by hand.

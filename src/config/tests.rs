@@ -87,6 +87,7 @@ fn the_environment_wins_and_is_checked_too() {
     assert_eq!(config.engine.batch_faces, 32);
     let errors = Config::parse("", variables(&[("FACETD_KAFKA__BROKER", "a:1")])).unwrap_err().0;
     assert!(errors[0].starts_with("kafka.broker: unknown key"), "{errors:?}");
+    assert!(errors[0].contains("FACETD_KAFKA__BROKER, of the environment"), "{errors:?}");
 }
 
 #[test]

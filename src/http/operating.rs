@@ -114,7 +114,7 @@ pub async fn erase_collection(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
-    /// Its name, at most 256 bytes; null takes it away.
+    /// Its name, at most 256 bytes; null or an empty one takes it away.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
@@ -140,9 +140,15 @@ pub async fn describe_cluster(
 ) -> Result<Answer<Cluster>, Problem> {
     let (name, cluster) = path.names()?;
     let Description { name: given, pinned } = description;
+    let given = given.map(|name| name.filter(|name| !name.is_empty()));
     let deed = Deed::describe(&name, cluster, pinned, given.as_ref().map(Option::is_some));
     let Looked { shown, .. } = api.look_to_change(&caller, &deed).await?;
-    let before = &shown.cluster(cluster).ok_or_else(|| Problem::no_such_cluster(cluster))?.cluster;
+    let listed = shown.cluster(cluster).ok_or_else(|| Problem::no_such_cluster(cluster))?;
+    let before = &listed.cluster;
+    if given.is_none() && pinned.is_none() {
+        // Nothing is said of it.
+        return Ok(Answer(Cluster::of(listed)));
+    }
     let request = Request::Describe {
         cluster,
         pinned: pinned.unwrap_or(before.pinned),

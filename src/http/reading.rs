@@ -55,7 +55,11 @@ impl Shown {
     pub fn look(&self, caller: &Caller, collection: &str) -> Result<Looked, Problem> {
         let name = CollectionName::new(collection)?;
         caller.may_read(&name)?;
-        let shown = self.view.collection(&name).ok_or_else(|| Problem::no_such_collection(collection))?;
+        let Some(shown) = self.view.collection(&name) else {
+            // Until the state is loaded nobody knows what there is.
+            self.desk()?;
+            return Err(Problem::no_such_collection(collection));
+        };
         Ok(Looked { name, shown })
     }
 }
@@ -92,9 +96,10 @@ impl OfCluster {
 
 /// The collections the token is for
 #[utoipa::path(get, path = "/v1/collections", tag = "collections", responses((status = 200, body = Collections), Problems))]
-pub async fn collections(State(shown): State<Shown>, caller: Caller) -> Answer<Collections> {
+pub async fn collections(State(shown): State<Shown>, caller: Caller) -> Result<Answer<Collections>, Problem> {
+    shown.desk()?;
     let all = shown.view.collections().into_iter().filter(|(name, _)| caller.sees(name));
-    Answer(Collections { collections: all.map(|(name, shown)| Collection::of(&name, &shown)).collect() })
+    Ok(Answer(Collections { collections: all.map(|(name, shown)| Collection::of(&name, &shown)).collect() }))
 }
 
 /// One collection: how many faces and clusters, and of what sizes

@@ -285,6 +285,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn until_the_state_is_loaded_nobody_is_told_that_something_is_not_there() {
+        let loading = served(Bounds { head: SHORT, ..PATIENT });
+        for asked in
+            ["GET /v1/collections", "GET /v1/collections/lobby/faces/a", "DELETE /v1/collections/lobby/faces/a"]
+        {
+            let told = told(&loading, format!("{asked} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await;
+            assert!(told.starts_with("HTTP/1.1 503") && told.contains("urn:facetd:not-ready"), "{asked}: {told}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_that_trickles_is_a_problem() {
         let slow = served(Bounds { body: SHORT, ..PATIENT });
         let head =

@@ -12,9 +12,8 @@
 //! Cost: commits wait for [`Store::cut`], which reads and writes sled once; the rest is O(bytes).
 
 use std::collections::BTreeSet;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::directory::{Directory, audit_logs, copy_folder};
+use super::directory::{Directory, audit_logs, copy_folder, make_private};
 use super::repair::{Partial, check_empty, put_in_place};
 use super::space::Space;
 use super::verify::{Known, Report, verify};
@@ -126,9 +125,7 @@ impl Store {
         let partial = Partial::of(to)?;
         let state = partial.path().join(STATE);
         // For whoever may read the state, which this copy holds all of.
-        std::fs::create_dir_all(partial.path())
-            .and_then(|()| std::fs::set_permissions(partial.path(), Permissions::from_mode(0o700)))
-            .map_err(StoreError::io(partial.path()))?;
+        make_private(partial.path())?;
         for folder in ["sled", "vectors"].map(|name| state.join(name)) {
             std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
         }
@@ -305,6 +302,7 @@ pub fn restore(
     let manifest = manifest(from)?;
     check_files(from, &manifest, progress)?;
     let partial = Partial::of(to)?;
+    make_private(partial.path())?;
     copy_folder(&from.join(STATE), partial.path())?;
     let report = verify(partial.path(), known)?;
     if !report.is_whole() {

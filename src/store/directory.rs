@@ -204,6 +204,12 @@ pub fn sync_tree(path: &Path) -> Result<(), StoreError> {
     sync_folder(path)
 }
 
+/// Makes a folder for its owner alone: what comes into it is about people.
+pub fn make_private(folder: &Path) -> Result<(), StoreError> {
+    let made = std::fs::create_dir_all(folder);
+    made.and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(0o700))).map_err(StoreError::io(folder))
+}
+
 /// Copies the files of a folder, and of the folders in it, to `to`, which is made.
 pub fn copy_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(to).map_err(StoreError::io(to))?;
