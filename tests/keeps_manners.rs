@@ -260,6 +260,20 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn who_writes_the_same_file_meanwhile_takes_nothing_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let synth = ["synth", "--faces", "3000", "--dimension", "128", "--seed", "1", "--out"];
+    let spawned = |_| command(&synth).arg(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let writers: Vec<Child> = (0..8).map(spawned).collect();
+    for (status, said) in writers.into_iter().map(end_of) {
+        assert!(status.success(), "{said}");
+    }
+    assert!(files(folder.path()).iter().all(|name| !name.contains("partial")), "{:?}", files(folder.path()));
+    let features = std::fs::metadata(folder.path().join("features.bin")).unwrap();
+    assert_eq!(features.len(), 3000 * 128 * 4);
+}
+
+#[test]
 fn an_interrupt_leaves_no_half_of_a_file_and_says_how_things_stand() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("made");

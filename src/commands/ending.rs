@@ -206,8 +206,8 @@ pub fn whole_file<E: Into<anyhow::Error>>(
     if path.metadata().is_ok_and(|found| !found.is_file()) {
         return write(path).map_err(Into::into);
     }
-    // Its ending stays: it may say what is in it.
-    let mut name = OsString::from(".partial-");
+    // Its ending stays, for it may say what is in it; of this process alone, for another may be writing there too.
+    let mut name = OsString::from(format!(".partial-{}-", std::process::id()));
     name.push(path.file_name().with_context(|| format!("{} names no file", path.display()))?);
     let partial = path.with_file_name(name);
     let unfinished = Unfinished::new(partial.clone());
