@@ -7,7 +7,10 @@
 //! over the last, in bytes an arrival; then what compacting, opening and backing up cost. LIVE (20000) and ARRIVALS (200000) set the size; SUPPRESS=1 has every erased id suppressed,
 //! whose list does grow.
 
-use std::path::Path;
+#[path = "../tests/common/footprint.rs"]
+#[allow(dead_code)] // the others' parts
+mod footprint;
+
 use std::time::Instant;
 
 use facetd::engine::changes::{Changes, Counters, FaceRecord, KeptFace, KeptLinkage, KeptLinkages, NewVector};
@@ -16,6 +19,8 @@ use facetd::face::{
     Arrival, ClusterId, CollectionName, Embedding, FaceId, NodeId, Offset, Partition, Place, Timestamp,
 };
 use facetd::store::{CollectionCommit, Commit, FaceKey, Model, Published, Store};
+
+use footprint::{resident, size_of};
 
 const DIMENSION: usize = 128;
 const BATCH: u64 = 64;
@@ -63,7 +68,7 @@ fn main() {
                 arrivals: churn.last,
                 sled: size_of(&folder.path().join("sled")),
                 vectors: size_of(&folder.path().join("vectors")),
-                resident: resident(),
+                resident: resident(std::process::id()),
             };
             println!(
                 "{:>8} {:>9.1} {:>9.1} {:>12.1} {:>13.1} {compactions:>13} {rewrites:>10}",
@@ -231,19 +236,4 @@ fn slope(points: &[Point], value: impl Fn(&Point) -> u64) -> f64 {
 
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
-}
-
-fn size_of(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let size = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
-        found if found.is_dir() => size_of(&entry.path()),
-        found => found.len(),
-    };
-    entries.map(size).sum()
-}
-
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has a resident size");
-    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap() * 1024
 }

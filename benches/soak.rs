@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::broker::RealKafka;
 use common::daemon::{Installation, Running, Settings};
+use common::footprint::{MEBIBYTE, resident, size_of};
 use common::kafka_client::{Feed, end_of_topic};
 use common::{facetd, output_of};
 use facetd::codec::{Message, json};
@@ -227,7 +228,7 @@ fn soak(daemon: &Running, state: &Path, mix: &mut Mix, rate: f64, length: Durati
             let sample = Sample {
                 seconds: started.elapsed().as_secs_f64(),
                 records: (mix.sent() - before) as f64,
-                resident: resident(process),
+                resident: resident(process) as f64,
                 descriptors: std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count() as f64,
                 sled: size_of(&state.join("sled")) as f64,
                 vectors: size_of(&state.join("vectors")) as f64,
@@ -273,10 +274,10 @@ impl Soak {
             let (by_second, by_record) = self.slopes(value);
             println!("{name:<26} {:>9.2} {:>15.4}", by_second * 3_600.0 / unit, by_record * 1_000.0 / unit);
         };
-        row("resident memory, MiB", mebibyte(), &|sample| sample.resident);
+        row("resident memory, MiB", MEBIBYTE, &|sample| sample.resident);
         row("descriptors", 1.0, &|sample| sample.descriptors);
-        row("state directory, MiB", mebibyte(), &Sample::state);
-        row("  of it sled, MiB", mebibyte(), &|sample| sample.sled);
+        row("state directory, MiB", MEBIBYTE, &Sample::state);
+        row("  of it sled, MiB", MEBIBYTE, &|sample| sample.sled);
         let (p50, p99, most) = (self.lag(0.5), self.lag(0.99), self.lag(1.0));
         println!("\nlag in records: p50 {p50}, p99 {p99}, most {most}; {} samples", self.lags.len());
     }
@@ -313,28 +314,8 @@ fn slope(samples: &[Sample], x: impl Fn(&Sample) -> f64, y: impl Fn(&Sample) -> 
     rise / mean(&|sample| (x(sample) - middle).powi(2))
 }
 
-fn mebibyte() -> f64 {
-    f64::from(1 << 20)
-}
-
 fn mebibytes(bytes: f64) -> f64 {
-    bytes / mebibyte()
-}
-
-/// Files come and go meanwhile.
-fn size_of(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let sizes = entries.flatten().filter_map(|entry| {
-        let metadata = entry.metadata().ok()?;
-        Some(if metadata.is_dir() { size_of(&entry.path()) } else { metadata.len() })
-    });
-    sizes.sum()
-}
-
-fn resident(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    bytes / MEBIBYTE
 }
 
 fn load() -> String {

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod chance;
 pub mod daemon;
 pub mod faces;
+pub mod footprint;
 pub mod kafka_client;
 pub mod lost_writes;
 pub mod scene;
