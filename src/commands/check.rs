@@ -121,7 +121,7 @@ fn check_all(arguments: &Arguments, config: &Config, checks: &mut Checks) {
             checks.tell("device", check_device(config, &model));
             if let Some(path) = &arguments.sample {
                 let compared = sample::compare(path, &artefact);
-                checks.tell("sample", compared.unwrap_or_else(|error| Verdict::Fail(error.to_string())));
+                checks.tell("sample", compared.unwrap_or_else(|error| Verdict::Fail(format!("{error:#}"))));
             }
             let settings = ShardSettings::new(config, &artefact);
             let state = check_state(folder, &settings.model);

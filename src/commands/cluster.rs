@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use facetd::config::{Config, Model};
 use facetd::daemon::LoadedModel;
@@ -110,7 +111,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = ShardSettings::new(&config, &artefact);
     let mut engine = Engine::new(&settings.engine(&config.collections.default), model);
     let faces = features.rows().enumerate().map(|(row, values)| face(row, values, dimension));
-    let faces = faces.collect::<anyhow::Result<Vec<Face>>>()?;
+    let faces = faces.collect::<anyhow::Result<Vec<Face>>>();
+    let faces = faces.with_context(|| arguments.features.display().to_string())?;
     drop(busy);
     match arguments.stream {
         false => batch(&mut engine, faces)?,

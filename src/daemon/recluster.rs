@@ -43,10 +43,6 @@ pub struct Reclustered {
 pub fn is_due(store: &Store, settings: &ShardSettings) -> Result<bool, StoreError> {
     match store.check_model(&settings.model) {
         Ok(()) => Ok(false),
-        Err(StoreError::OtherModel { path, .. }) if store.dimension() != settings.model.dimension => {
-            let (expected, found) = (settings.model.dimension, store.dimension());
-            Err(StoreError::OtherDimension { path, expected, found })
-        }
         Err(StoreError::OtherModel { .. }) => Ok(true),
         Err(error) => Err(error),
     }

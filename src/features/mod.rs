@@ -8,7 +8,7 @@ mod labels;
 mod npy;
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "fuzzing")]
@@ -42,6 +42,8 @@ pub enum FeaturesError {
     CutRow { path: PathBuf, bytes: u64, dimension: usize },
     #[error("rows of {} are {found} wide, not {expected}: leave --dimension out or correct it", path.display())]
     Dimension { path: PathBuf, expected: usize, found: usize },
+    #[error("{} is an .npz, an archive of arrays: save the one of the embeddings with numpy.save", path.display())]
+    Archive { path: PathBuf },
     #[error("{} cannot be read as .npy: {problem}", path.display())]
     Npy { path: PathBuf, problem: NpyError },
     #[error("line {line} of {} is not a whole number; a .meta file has one label a line", path.display())]
@@ -58,9 +60,16 @@ impl Features {
     pub fn read(path: &Path, dimension: Option<usize>) -> Result<Features, FeaturesError> {
         let cannot_read = |source| FeaturesError::Read { path: path.into(), source };
         let file = File::open(path).map_err(cannot_read)?;
-        let bytes = file.metadata().map_err(cannot_read)?.len();
+        let metadata = file.metadata().map_err(cannot_read)?;
+        if metadata.is_dir() {
+            return Err(cannot_read(ErrorKind::IsADirectory.into()));
+        }
+        let bytes = metadata.len();
         if bytes == 0 {
             return Err(FeaturesError::Empty { path: path.into() });
+        }
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+            return Err(FeaturesError::Archive { path: path.into() });
         }
         if dimension == Some(0) {
             return Err(FeaturesError::ZeroDimension { path: path.into() });
@@ -186,6 +195,7 @@ mod tests {
             error
         };
         assert!(said("f.bin", b"", Some(2)).contains("is empty"));
+        assert!(said("f.npz", &[0; 8], Some(2)).contains("an archive of arrays"));
         assert!(said("f.bin", &[0; 8], None).contains("give --dimension"));
         assert!(said("f.bin", &[0; 8], Some(0)).contains("at least 1"));
         assert!(said("f.bin", &[0; 10], Some(2)).contains("10 bytes long, not a multiple of 2"));

@@ -71,6 +71,7 @@ impl Identity {
 
     /// Whether the state of this identity, in `path`, was made with `model`.
     pub fn check_model(&self, path: &Path, model: &Model) -> Result<(), StoreError> {
+        self.check_dimension(path, model)?;
         if self.model == model.fingerprint {
             return Ok(());
         }
@@ -78,12 +79,18 @@ impl Identity {
         Err(StoreError::OtherModel { path: path.to_path_buf(), expected, found })
     }
 
+    /// Whether `model` could take its embeddings at all.
+    fn check_dimension(&self, path: &Path, model: &Model) -> Result<(), StoreError> {
+        if self.dimension == model.dimension {
+            return Ok(());
+        }
+        let (expected, found) = (model.dimension, self.dimension);
+        Err(StoreError::OtherDimension { path: path.to_path_buf(), expected, found })
+    }
+
     /// The identity once the state in `path` goes on with `model`.
     pub fn with_model(&self, path: &Path, model: &Model) -> Result<Identity, StoreError> {
-        if self.dimension != model.dimension {
-            let (expected, found) = (model.dimension, self.dimension);
-            return Err(StoreError::OtherDimension { path: path.to_path_buf(), expected, found });
-        }
+        self.check_dimension(path, model)?;
         Ok(Identity { model: model.fingerprint.clone(), ..self.clone() })
     }
 }

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_with_file_and_row(people: Faces, tmp_path: Path) 
     refused(r"row 7 .* as have 1 more")
     (tmp_path / "x.npy").write_text("no")
     features = tmp_path / "x.npy"
-    refused(r"x\.npy is not an \.npy of numbers")
+    refused(r"x\.npy is not an \.npy$")
 
 
 def test_neighbours_of_learn_to_cluster(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from facetd_train.merging import Merging
 from facetd_train.model import Architecture
 from facetd_train.scores import Scores
 from facetd_train.stage import Stage
+from facetd_train.validation import FEW
 
 UNTRAINED = "RE and what LP makes of the two g are as they begin, a mean and a cosine: only LP's judge was trained."
 CURVES = {"loss": "loss", "roc": "ROC", "precision_recall": "precision and recall", "f_over_threshold": "F over τ"}
@@ -27,6 +28,7 @@ class About:
     scores: Mapping[Stage, Scores]  # on validation identities, each under its merging
     validation_faces: int
     validation_people: int
+    largest: int = 0  # faces of the person trained on who has most; 0 where a checkpoint of before does not know
 
 
 def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merging], charts: Collection[str]) -> str:
@@ -47,6 +49,13 @@ def card(about: About, architecture: Architecture, mergings: Mapping[Stage, Merg
         if about.faces < LARGE or a.hop1 < 150
         else ""
     )
+    many = (
+        f"Nobody it saw had more than {about.largest:,} faces. People with many more may come out in parts, which a "
+        "lower `threshold` in model.toml joins: try it with `facetd cluster` and `facetd evaluate`.\n"
+        if about.largest
+        else ""
+    )
+    luck = f"{about.validation_people} people are too few to tell: another few may give quite other figures.\n\n"
     return f"""\
 # {about.name}
 
@@ -65,10 +74,11 @@ thresholds were chosen by them, which flatters:
 | --- | --- | ---: | ---: | ---: |
 {chr(10).join(rows)}
 
-Curves: {links}.
+{luck if about.validation_people < FEW else ""}Curves: {links}.
 
 ## What to expect
-{small}A model knows the network whose embeddings it was trained on, and the people and pictures that were in the data.
+{small}{many}\
+A model knows the network whose embeddings it was trained on, and the people and pictures that were in the data.
 Another network, other cameras or other people shift every number above. For best results train on labelled faces of
 your own (README, "Your own faces"), and look at what it does to people who are rare among those before you trust it:
 errors of face recognition are not spread evenly over people.

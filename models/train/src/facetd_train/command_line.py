@@ -108,12 +108,14 @@ def run_fit(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     where = device.choose(arguments.device)
     faces = data.read(arguments.features, arguments.labels, arguments.dimension, arguments.neighbours)
-    preset = PRESETS[arguments.preset] if arguments.preset else suited(faces)
+    preset = PRESETS[arguments.preset] if arguments.preset else suited(faces, arguments.epochs)
     architecture = replace(preset.architecture, dimension=faces.dimension)
     plan = replace(preset.plan, seed=arguments.seed, epochs=arguments.epochs or preset.plan.epochs)
     asked = {"--preset": arguments.preset, "--device": where.type} | fingerprints(faces) | asdict(architecture)
     keep = Keep(arguments.keep, asked | asdict(plan)) if arguments.keep else NOTHING
     arguments.out.mkdir(parents=True, exist_ok=True)  # now, not after hours
+    if (arguments.out / "model.toml").exists():
+        report(f"{arguments.out} holds a model, which this one takes the place of once it is done")
     if preset.halved:
         faces, _ = data.split(faces, SPLIT_SEED)
     train, held_out = parts(faces, plan, architecture.hop1, arguments.features)
@@ -148,8 +150,9 @@ def parts(faces: data.Faces, plan: Plan, hop1: int, features: Path) -> tuple[dat
     return train, held_out
 
 
-def suited(faces: data.Faces) -> Preset:
-    preset, changes = presets.suited(len(faces), faces.dimension)
+def suited(faces: data.Faces, epochs: int | None = None) -> Preset:
+    """`epochs`: those that were asked for, which are no change to tell of."""
+    preset, changes = presets.suited(len(faces), faces.dimension, frozenset({"epochs"} if epochs else ()))
     report(f"{len(faces)} faces: the paper's defaults" + (", but for" if changes else ""))
     for line in changes:
         report(f"  {line}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+MAGIC = b"\x93NUMPY"  # what an .npy begins with
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,15 @@ def read_features(file: Path, dimension: int | None) -> Floats:
 
 def read_array(file: Path) -> NDArray[np.number]:
     """What an `.npy` holds, of any shape."""
+    begins = opened(file).read(len(MAGIC))
+    if begins != MAGIC:
+        what = "an .npz: save each of its arrays as an .npy" if begins.startswith(b"PK") else "not an .npy"
+        raise SystemExit(f"{file} is {what if begins else 'empty'}")
     try:
         values = np.load(opened(file), allow_pickle=False)
-    except (ValueError, EOFError):
-        raise SystemExit(f"{file} is not an .npy of numbers") from None
+    except (ValueError, EOFError) as error:
+        what = "objects of Python" if "Object" in str(error) else "less than its head says, or a head that is damaged"
+        raise SystemExit(f"{file} holds {what}, not an array of numbers: save it again") from None
     if values.dtype.kind not in "fiu":
         raise SystemExit(f"{file} holds {values.dtype}, not numbers")
     return values

@@ -20,9 +20,8 @@ from facetd_train.neighbours import search
 from facetd_train.scores import Scores, score
 from facetd_train.stage import Stage
 from facetd_train.training import Plan, Training, report
-from facetd_train.validation import Choice, Validation
+from facetd_train.validation import FEW, Choice, Validation
 
-FEW = 30  # people held out: with fewer the choice is luck
 FEWEST = 20  # faces; fewer say nothing about anyone else
 STAGES = (Stage.ONLY_RE, Stage.ONLY_LP)  # that are fitted beside RE+LP when the ablation is asked for
 
@@ -44,6 +43,7 @@ class Trained:
     identity: Integers  # of each of these
     identities: int
     faces: int
+    largest: int  # faces of the person who has most
     epochs: float  # at the checkpoint that was kept
     neighbour_similarity: dict[str, float]
     history: list[Checkpoint]
@@ -76,9 +76,15 @@ def fit(
         raise SystemExit(f"{len(train)} faces to train on and {len(held_out)} to validate: at least {FEWEST} of each")
     people, sizes = np.unique(train.identities, return_counts=True)
     if sizes.max() < 2:
-        raise SystemExit(f"none of the {len(people)} people to train on has two faces: are the labels those of people?")
+        raise SystemExit(
+            f"none of the {len(people)} people to train on has two faces: are the labels those of people? "
+            "If so, take a shipped model"
+        )
     if (judges := len(np.unique(held_out.identities))) < FEW:
-        report(f"warning: {judges} people are held out to choose thresholds by; with fewer than {FEW} they say little")
+        report(
+            f"warning: {judges} people are held out to choose thresholds by; with fewer than {FEW} they say little: "
+            "a shipped model may do better"
+        )
     kept = keep.load("training")  # or refuses, before anything takes long
     torch.manual_seed(plan.seed)
     validation = Validation(held_out, train, plan.seed, architecture.stage, plan.odds)
@@ -140,6 +146,7 @@ def judged(
         identity=validation.faces.identities,
         identities=len(set(train.identities.tolist())),
         faces=len(train),
+        largest=int(np.unique(train.identities, return_counts=True)[1].max()),
         epochs=epochs,
         neighbour_similarity=quantiles(similarity.cpu()),
         history=history,

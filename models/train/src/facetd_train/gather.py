@@ -4,6 +4,7 @@ A file holds one embedding `[d]` or several `[n, d]`. Rows are in the order of n
 files.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from facetd_train import data
 from facetd_train.data import Floats
 
 FEATURES, LABELS, NAMES = "features.npy", "labels.meta", "names.txt"
+NAMED = 5  # ignored files that are named
 
 
 def gather(folder: Path, out: Path) -> None:
@@ -21,29 +23,50 @@ def gather(folder: Path, out: Path) -> None:
         raise SystemExit(f"{folder} holds {len(people)} folders; each person needs one, and there must be two at least")
     rows: list[Floats] = []
     labels: list[int] = []
-    ignored = sum(1 for path in listed(folder) if path.is_file())
+    first = None  # whose width the others have to have
+    ignored = [path for path in listed(folder) if path.is_file()]
     for number, person in enumerate(people):
-        if "\n" in person.name:
-            raise SystemExit(f"{person!s}: a line break in a name would shift the lines of {NAMES}: rename the folder")
-        files = sorted(person.glob("*.npy"))
-        ignored += sum(1 for path in person.rglob("*") if path.is_file()) - len(files)
+        check_name(person)
+        files = sorted(path for path in person.glob("*.npy") if not path.name.startswith("."))
+        others = sorted({path for path in person.rglob("*") if path.is_file()} - set(files))
+        ignored += others
         if not files:
-            raise SystemExit(f"{person} holds no .npy file: give each person's embeddings one there, or remove it")
+            there = f", but {others[0].relative_to(person)}" if others else ""
+            raise SystemExit(
+                f"{person} holds no .npy file{there}: give each person's embeddings one there, or remove the folder"
+            )
         for file in files:
             values = data.read_array(file)
             values = values[None] if values.ndim == 1 else values
-            if values.ndim != 2 or (rows and values.shape[1] != rows[0].shape[1]):
-                wanted = rows[0].shape[1] if rows else "dimension"
-                raise SystemExit(f"{file} holds numbers of shape {values.shape}, not of [{wanted}] or [n, {wanted}]")
+            first = first or (file, values.shape[-1] if values.ndim else 0)
+            if values.ndim != 2 or values.shape[1] != first[1]:
+                others_have = f", as in {first[0]}" if file != first[0] else ""
+                wanted = first[1] if others_have else "dimension"
+                raise SystemExit(
+                    f"{file} holds numbers of shape {values.shape}, not of [{wanted}] or [n, {wanted}]{others_have}"
+                )
+            if not len(values):
+                raise SystemExit(f"{file} holds no embedding, an array of shape {values.shape}: remove it")
             rows.append(data.finite(values, file))
             labels += [number] * len(values)
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / FEATURES, np.concatenate(rows))
-    (out / LABELS).write_text("".join(f"{label}\n" for label in labels))
     (out / NAMES).write_text("".join(f"{person.name}\n" for person in people))
+    (out / LABELS).write_text("".join(f"{label}\n" for label in labels))
+    np.save(out / FEATURES, np.concatenate(rows))
     print(f"{len(labels)} faces of {len(people)} people, {rows[0].shape[1]} wide: {out / FEATURES}, {out / LABELS}")
     if ignored:
-        print(f"ignored {ignored} files that are no .npy in a person's own folder")
+        named = ", ".join(str(path.relative_to(folder)) for path in ignored[:NAMED])
+        more = f" and {len(ignored) - NAMED} more" if len(ignored) > NAMED else ""
+        print(f"ignored, being no .npy in a person's own folder: {named}{more}", file=sys.stderr)
+
+
+def check_name(person: Path) -> None:
+    if "\n" in person.name:
+        raise SystemExit(f"{person!s}: a line break in a name would shift the lines of {NAMES}: rename the folder")
+    try:
+        person.name.encode()
+    except UnicodeEncodeError:
+        raise SystemExit(f"{str(person)!a}: the name is not UTF-8, as {NAMES} is: rename the folder") from None
 
 
 def listed(folder: Path) -> list[Path]:

@@ -75,10 +75,10 @@ WHY = {
 }
 
 
-def suited(faces: int, dimension: int) -> tuple[Preset, list[str]]:
+def suited(faces: int, dimension: int, asked: frozenset[str] = frozenset()) -> tuple[Preset, list[str]]:
     """For this many labelled faces: the paper's defaults, or `real-edges`, which 940 to 4,158 faces were trained with.
 
-    With it a line for each of the paper's defaults that is changed, which says why.
+    With it a line for each of the paper's defaults that is changed, which says why; none for what is `asked` for.
     """
     paper = Preset(Architecture(), Plan(), halved=False)
     if round((1 - paper.plan.validation) * faces) >= ENOUGH:
@@ -90,7 +90,7 @@ def suited(faces: int, dimension: int) -> tuple[Preset, list[str]]:
     return chosen, [
         f"{name} {written(value)}, not {written(before[name])}: {WHY[name]}"
         for name, value in after.items()
-        if value != before[name]
+        if value != before[name] and name not in asked
     ]
 
 

@@ -67,6 +67,7 @@ class Release:
             data=data,
             identities=whole.identities,
             faces=whole.faces,
+            largest=whole.largest,
             seed=seed,
             epochs=whole.epochs,
             neighbour_similarity=whole.neighbour_similarity,

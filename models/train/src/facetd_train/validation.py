@@ -16,6 +16,7 @@ from facetd_train.stage import Stage
 THRESHOLDS = np.round(np.arange(0.05, 0.991, 0.005), 3)
 SCORED = 6_000  # faces at most that are scored; of more, a part of the identities says as much
 CROWD = 12_000  # faces at most in the crowd, the nearest: the merges of more take minutes for each rule
+FEW = 30  # people held out: with fewer, what is chosen by them is luck
 CAUTION = 0.05  # of what BCubed F lacks: so much more is given away for a higher threshold
 CAP = 64  # 16 gave the same within noise, and asks less of two large clusters, whose merge is the costliest mistake
 EVIDENCE = tuple(Rule("evidence", per_face, CAP) for per_face in (1, 2, 3, 4))
