@@ -9,7 +9,8 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::output::Output;
-use super::{configuration, ending, progress};
+use super::progress::{self, Bar};
+use super::{configuration, ending};
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -41,10 +42,12 @@ impl fmt::Display for Answer {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let state = configuration(&arguments.config)?.state.dir;
+    let config = configuration(&arguments.config)?;
     ending::if_interrupted(|| "the state is whole: the next start clears up what was begun".to_string());
     let busy = progress::busy("the state is being written anew");
-    let Compacted { bytes_before, bytes_after } = Store::compact_all(&state)?;
-    drop(busy);
-    arguments.output.answer(&Answer { state, bytes_before, bytes_after })
+    let mut bar = Bar::new("{bar:40} {pos}/{len} records {eta} left");
+    let store = Store::open_existing(&config.state.dir)?;
+    let Compacted { bytes_before, bytes_after } = store.compact_all(&mut |progress| bar.show(progress))?;
+    drop((busy, bar));
+    arguments.output.answer(&Answer { state: config.state.dir, bytes_before, bytes_after })
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -12,15 +11,15 @@ use facetd::clock::now;
 use facetd::codec::Decoder;
 use facetd::face::{Place, Timestamp};
 use facetd::model::Artefact;
-use facetd::redrive::{Counts, Found, Progress, Redrive, Wanted, Watcher};
+use facetd::redrive::{Counts, Found, Redrive, Wanted, Watcher};
 use facetd::rejection::Reason;
 use facetd::shutdown::Shutdown;
-use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::configuration;
 use super::ending::{Ear, Interrupted};
 use super::output::{Output, table};
-use super::{configuration, progress};
+use super::progress::Bar;
 
 /// Places of other records that are printed; JSON has them all.
 const SHOWN: usize = 20;
@@ -108,21 +107,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn with_bar<T>(template: &str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
-    let mut bar: Option<ProgressBar> = None;
-    let mut progress = |Progress { done, of }: Progress| {
-        bar.get_or_insert_with(|| {
-            let bar = progress::bar(of as usize, template);
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        })
-        .set_position(done);
-    };
-    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.is_requested() });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    outcome
+fn with_bar<T>(template: &'static str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
+    let mut bar = Bar::new(template);
+    step(&mut Watcher { progress: &mut |progress| bar.show(progress), stop: &|| stop.is_requested() })
 }
 
 #[derive(Serialize)]

@@ -13,9 +13,10 @@ use facetd::store::repair::{Repaired, partial_export, repair};
 use facetd::store::verify::{Known, Report, Rule, verify};
 use serde::Serialize;
 
+use super::configuration;
 use super::ending::{self, Found, Unfinished};
 use super::output::{Output, table};
-use super::{configuration, progress};
+use super::progress::{self, Bar};
 
 /// What the clusters are to be held against.
 #[derive(Args)]
@@ -127,9 +128,10 @@ impl fmt::Display for Verified<'_> {
 pub fn verify_state(state: &Path, arguments: &Verify, output: Output) -> anyhow::Result<()> {
     let _copied_to = own_temporary_folder()?;
     ending::if_interrupted(|| "the state is as it was".to_string());
+    let mut bar = Bar::new(progress::SHARE);
     let busy = progress::busy("every invariant is being checked");
-    let report = with_known(&arguments.against, |known| verify(state, known))??;
-    drop(busy);
+    let report = with_known(&arguments.against, |known| verify(state, known, &mut |progress| bar.show(progress)))??;
+    drop((busy, bar));
     output.answer(&Verified { state, whole: report.is_whole(), report: &report })?;
     let state = state.display();
     match report.broken().len() {
@@ -172,9 +174,11 @@ pub fn repair_state(state: &Path, arguments: &Repair, output: Output) -> anyhow:
     let _copied_to = own_temporary_folder()?;
     let _unfinished = [Unfinished::beside(to), Unfinished::new(partial_export(to))];
     ending::if_interrupted_before(to, "nothing was put in place; the damaged state is as it was");
+    let mut bar = Bar::new(progress::SHARE);
     let busy = progress::busy("what is left is being saved");
-    let repaired = with_known(&arguments.against, |known| repair(state, to, known))??;
-    drop(busy);
+    let mended = with_known(&arguments.against, |known| repair(state, to, known, &mut |progress| bar.show(progress)))??;
+    let repaired = mended.put_in_place()?;
+    drop((busy, bar));
     let Repaired { state_uuid, faces, lost: lost_faces, exported: lost_file, said } = repaired;
     output.answer(&Answer { state: to, state_uuid, faces, lost_faces, lost_file, said })
 }
