@@ -17,7 +17,7 @@ use facetd::shutdown::Shutdown;
 use serde::Serialize;
 
 use super::configuration;
-use super::ending::{Ear, Interrupted};
+use super::ending::{self, Ear, Interrupted};
 use super::output::{Output, table};
 use super::progress::Bar;
 
@@ -73,11 +73,10 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.config)?;
-    let edges = super::edges()?;
     // A signal asks for an end in which what is on its way still arrives.
-    let _entered = edges.enter();
-    let stop = Shutdown::default();
-    let heard = Ear::open()?.stops(stop.clone());
+    let (ear, stop) = (Ear::open()?, Shutdown::default());
+    ear.stops(stop.clone());
+    ending::if_interrupted(|| "run it again: what was sent is not sent again".to_string());
     let decoder = Decoder {
         dimension: Artefact::open(&config.model.dir, config.model.stage)?.shape.dimension,
         default_collection: config.collections.default.clone(),
@@ -90,7 +89,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let stopped = |said: &str| {
         let said = said.to_string();
-        Err(Interrupted { signal: heard.signal().unwrap_or_default(), said }.into())
+        Err(Interrupted { signal: ear.signal().unwrap_or_default(), said }.into())
     };
     let Some(mut found) = looked else { return stopped("stopped before anything was sent") };
     let mut whole = true;

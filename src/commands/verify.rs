@@ -14,7 +14,7 @@ use facetd::store::verify::{Known, Report, Rule, verify};
 use serde::Serialize;
 
 use super::configuration;
-use super::ending::{self, Found, Unfinished};
+use super::ending::{self, Found, Temporary, Unfinished};
 use super::output::{Output, table};
 use super::progress::{self, Bar};
 
@@ -83,13 +83,11 @@ fn with_known<T>(against: &Against, run: impl FnOnce(&Known) -> T) -> anyhow::Re
 }
 
 /// Has what is copied meanwhile in a folder of its own, so that an interrupt takes it away. It goes with the value.
-fn own_temporary_folder() -> anyhow::Result<(tempfile::TempDir, Unfinished)> {
-    let folder =
-        tempfile::Builder::new().prefix("facetd-").tempdir().context("no folder for a copy of sled; see TMPDIR")?;
+fn own_temporary_folder() -> anyhow::Result<Temporary> {
+    let folder = Temporary::new("facetd-").context("no folder for a copy of sled; see TMPDIR")?;
     // Somebody else's choice would stand, and what is copied be left there.
     let _ = tempfile::env::override_temp_dir(folder.path());
-    let unfinished = Unfinished::new(folder.path().to_path_buf());
-    Ok((folder, unfinished))
+    Ok(folder)
 }
 
 #[derive(Serialize)]
