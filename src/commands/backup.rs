@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use facetd::audit::{Audit, Deed, Hand};
 use facetd::clock::now;
 use facetd::config::Config;
 use facetd::daemon::control::{Done, Request, ask};
@@ -141,7 +142,10 @@ pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
     ending::if_interrupted_before(&config.state.dir, "nothing was put in place");
     let busy = progress::busy("the backup is being checked");
     let restored = backup::restore(&arguments.from, &config.state.dir, &known, &mut |progress| bar.show(progress))?;
-    restored.put_in_place()?;
+    // In the log that comes with it, which goes into place with it.
+    let begun =
+        Audit::open(&config.audit_in(restored.path()))?.begin(Hand::of_user(), Deed::restore(&arguments.from))?;
+    begun.follow(&config.audit()).through(|| restored.put_in_place())?;
     drop((busy, bar));
     let backup::Restored { manifest, report, .. } = restored;
     let (bytes, state) = (manifest.bytes(), config.state.dir);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use facetd::audit::{Audit, Deed, Hand};
 use facetd::store::{Compacted, Store};
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -47,7 +48,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let busy = progress::busy("the state is being written anew");
     let mut bar = Bar::new("{bar:40} {pos}/{len} records {eta} left");
     let store = Store::open_existing(&config.state.dir)?;
-    let Compacted { bytes_before, bytes_after } = store.compact_all(&mut |progress| bar.show(progress))?;
+    let begun = Audit::open(&config.audit())?.begin(Hand::of_user(), Deed::compact())?;
+    let Compacted { bytes_before, bytes_after } =
+        begun.through(|| store.compact_all(&mut |progress| bar.show(progress)))?;
     drop((busy, bar));
     arguments.output.answer(&Answer { state: config.state.dir, bytes_before, bytes_after })
 }

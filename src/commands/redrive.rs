@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use facetd::audit::{Audit, Begun, Deed, Hand, Outcome};
 use facetd::clock::now;
 use facetd::codec::Decoder;
+use facetd::config::Config;
 use facetd::face::{Place, Timestamp};
 use facetd::model::Artefact;
 use facetd::redrive::{Counts, Found, Redrive, Wanted, Watcher};
 use facetd::rejection::Reason;
 use facetd::shutdown::Shutdown;
+use facetd::store::{Store, StoreError};
 use serde::Serialize;
 
 use super::configuration;
@@ -93,17 +96,40 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let Some(mut found) = looked else { return stopped("stopped before anything was sent") };
     let mut whole = true;
-    if !arguments.dry_run {
-        whole = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
+    if !arguments.dry_run && found.to_send() > 0 {
+        let begun = begin(&config, &found)?;
+        let sending = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
             redrive.send(&mut found, watcher)
-        })
-        .context("not everything was sent")?;
+        });
+        if let Some(begun) = begun {
+            // What is done stays done where that cannot be written down; the log on standard error says so.
+            let _ = begun.end(&match &sending {
+                Ok(_) => Outcome::sent(found.to_send()),
+                Err(error) => Outcome::Unknown { why: error.to_string() },
+            });
+        }
+        whole = sending.context("not everything was sent")?;
     }
     arguments.output.answer(&Answer::of(&found, arguments.dry_run, whole, &config.kafka.input_topic))?;
     match whole {
         true => Ok(()),
         false => stopped("stopped; run it again for the rest: what was sent is not sent again"),
     }
+}
+
+/// Writes down that it is asked for, where the daemon's state is on this machine, or its configuration says where.
+fn begin(config: &Config, found: &Found) -> anyhow::Result<Option<Begun>> {
+    let path = config.audit();
+    let is_state = match Store::is_state(&config.state.dir) {
+        // It may be there, for others to see.
+        Err(error @ StoreError::Io { .. }) => return Err(error.into()),
+        is_state => is_state.unwrap_or(false),
+    };
+    if !is_state && path.parent() == Some(config.state.dir.as_path()) {
+        return Ok(None);
+    }
+    let reasons = found.counts.iter().filter(|(_, counts)| counts.sent > 0).map(|(&reason, _)| reason);
+    Ok(Some(Audit::open(&path)?.begin(Hand::of_user(), Deed::redrive(reasons))?))
 }
 
 fn with_bar<T>(template: &'static str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use facetd::audit::{self, Audit, Deed, Hand};
 use facetd::config::Config;
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;
@@ -175,7 +176,11 @@ pub fn repair_state(state: &Path, arguments: &Repair, output: Output) -> anyhow:
     let mut bar = Bar::new(progress::SHARE);
     let busy = progress::busy("what is left is being saved");
     let mended = with_known(&arguments.against, |known| repair(state, to, known, &mut |progress| bar.show(progress)))??;
-    let repaired = mended.put_in_place()?;
+    // In the log that is taken over, which goes into place with the new state.
+    let config = arguments.against.config.as_deref().map(Config::load).transpose()?;
+    let audit = |folder: &Path| config.as_ref().map_or_else(|| folder.join(audit::FILE), |of| of.audit_in(folder));
+    let begun = Audit::open(&audit(mended.path()))?.begin(Hand::of_user(), Deed::repair(state))?;
+    let repaired = begun.follow(&audit(to)).through(|| mended.put_in_place())?;
     drop((busy, bar));
     let Repaired { state_uuid, faces, lost: lost_faces, exported: lost_file, said } = repaired;
     output.answer(&Answer { state: to, state_uuid, faces, lost_faces, lost_file, said })

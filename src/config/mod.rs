@@ -409,6 +409,12 @@ impl Config {
     }
 
     /// The keys that `other` gives another value.
+    /// The same where the state is not in its place yet but in `folder`.
+    pub fn audit_in(&self, folder: &Path) -> PathBuf {
+        let audit = self.audit();
+        audit.strip_prefix(&self.state.dir).map_or_else(|_| audit.clone(), |inside| folder.join(inside))
+    }
+
     pub fn changed(&self, other: &Config) -> Vec<String> {
         let mine: BTreeMap<String, Value> = leaves(&self.keys.0).into_iter().collect();
         let theirs = leaves(&other.keys.0).into_iter();
