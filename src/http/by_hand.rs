@@ -25,7 +25,7 @@ impl Shown {
             && problem.status() == StatusCode::FORBIDDEN
             // Before there is one, nothing can be done anyway.
             && let Some(desk) = self.desk.get()
-            && let Some(left_out) = self.refusals.next(caller.name(), Instant::now())
+            && let Some(left_out) = self.refusals.next(caller.name().to_string(), Instant::now())
         {
             let (audit, hand, deed) = (desk.audit.clone(), Hand::over_http(caller.name()), deed.clone());
             let why = match left_out {
