@@ -23,7 +23,7 @@ pub struct Target {
     pub config: PathBuf,
     /// The collection; collections.default when not given
     #[arg(long, value_name = "NAME")]
-    collection: Option<String>,
+    pub collection: Option<String>,
 }
 
 /// A collection of a stopped daemon's state. Nobody else has it open meanwhile.

@@ -7,6 +7,7 @@
 mod keys;
 mod layers;
 mod places;
+mod plain;
 mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -384,7 +385,7 @@ impl Config {
                 Ok(_) => set(&mut merged, &key, value),
                 Err(error) => errors.push(match secrets::takes(&key) {
                     Some(takes) => format!("{key}: is not {takes}"),
-                    None => format!("{key}: {}", error.message().trim()),
+                    None => format!("{key}: {}", plain::told(error.message(), &defaults, &key)),
                 }),
             }
         }
@@ -408,13 +409,13 @@ impl Config {
         given(&self.log.audit).map_or_else(|| self.state.dir.join(audit::FILE), Path::to_path_buf)
     }
 
-    /// The keys that `other` gives another value.
     /// The same where the state is not in its place yet but in `folder`.
     pub fn audit_in(&self, folder: &Path) -> PathBuf {
         let audit = self.audit();
         audit.strip_prefix(&self.state.dir).map_or_else(|_| audit.clone(), |inside| folder.join(inside))
     }
 
+    /// The keys that `other` gives another value.
     pub fn changed(&self, other: &Config) -> Vec<String> {
         let mine: BTreeMap<String, Value> = leaves(&self.keys.0).into_iter().collect();
         let theirs = leaves(&other.keys.0).into_iter();
