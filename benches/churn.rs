@@ -92,7 +92,7 @@ fn main() {
 
     drop(store);
     let since = Instant::now();
-    let compacted = Store::compact_all(folder.path()).unwrap();
+    let compacted = Store::open_existing(folder.path()).unwrap().compact_all(&mut |_| ()).unwrap();
     println!(
         "compact_all: {:.1} MB to {:.1} MB in {:.2} s",
         megabytes(compacted.bytes_before),

@@ -11,9 +11,12 @@
 //!
 //! The file may be taken away or replaced at any time (logrotate): the next line goes into the one that is there then.
 
+mod deed;
+
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,9 +25,9 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::deed::Deed;
+
 use crate::clock;
-use crate::engine::changes::{Constraint, ConstraintKind, Request};
-use crate::face::{CollectionName, FaceId};
 
 /// The name of the file in the state folder, where log.audit names no other; what a rotation makes of it begins so too.
 pub const FILE: &str = "audit.jsonl";
@@ -89,79 +92,6 @@ fn name_of(user: u32) -> String {
     name.map_or_else(|| format!("uid {user}"), |name| format!("{name} (uid {user})"))
 }
 
-/// What is done.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Deed {
-    what: &'static str,
-    pub collection: CollectionName,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    face_ids: Vec<FaceId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cluster_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pinned: Option<bool>,
-    /// Whether a name was given or taken away; which one is nobody's business here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    named: Option<bool>,
-}
-
-impl Deed {
-    fn new(what: &'static str, collection: &CollectionName) -> Deed {
-        let collection = collection.clone();
-        Deed { what, collection, face_ids: Vec::new(), cluster_id: None, pinned: None, named: None }
-    }
-
-    fn with(self, face_ids: Vec<FaceId>) -> Deed {
-        Deed { face_ids, ..self }
-    }
-
-    fn to(self, cluster: impl ToString) -> Deed {
-        Deed { cluster_id: Some(cluster.to_string()), ..self }
-    }
-
-    /// Of requests that are one deed: the faces of several erases are named together.
-    pub fn of(collection: &CollectionName, requests: &[Request]) -> Deed {
-        let new = |what| Deed::new(what, collection);
-        let erased = requests.iter().filter_map(|request| match request {
-            Request::Erase { face, .. } => Some(face.clone()),
-            _ => None,
-        });
-        match requests.first() {
-            Some(Request::EraseCluster { cluster }) => new("erase_cluster").to(cluster),
-            Some(Request::EraseCollection) => new("erase_collection"),
-            Some(Request::Constrain(Constraint { kind: ConstraintKind::MustLink, a, b, .. })) => {
-                new("must_link").with(vec![a.clone(), b.clone()])
-            }
-            Some(Request::Constrain(Constraint { a, b, .. })) => new("cannot_link").with(vec![a.clone(), b.clone()]),
-            Some(Request::Release { a, b }) => new("release").with(vec![a.clone(), b.clone()]),
-            Some(Request::Describe { cluster, pinned, name }) => {
-                Deed { pinned: Some(*pinned), named: Some(name.is_some()), ..new("describe").to(cluster) }
-            }
-            Some(Request::Erase { .. } | Request::Face(_)) | None => new("erase_faces").with(erased.collect()),
-        }
-    }
-
-    /// What is said of a cluster: none stays as it is.
-    pub fn describe(
-        collection: &CollectionName,
-        cluster: impl ToString,
-        pinned: Option<bool>,
-        named: Option<bool>,
-    ) -> Deed {
-        Deed { pinned, named, ..Deed::new("describe", collection).to(cluster) }
-    }
-
-    /// A face into another cluster.
-    pub fn move_face(collection: &CollectionName, face: FaceId, cluster: impl ToString) -> Deed {
-        Deed::new("move", collection).with(vec![face]).to(cluster)
-    }
-
-    /// Erased faces may come back.
-    pub fn allow(collection: &CollectionName, faces: Vec<FaceId>) -> Deed {
-        Deed::new("allow", collection).with(faces)
-    }
-}
-
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -171,6 +101,9 @@ pub enum Outcome {
         /// Faces, where any could be.
         #[serde(skip_serializing_if = "Option::is_none")]
         erased: Option<usize>,
+        /// Records, where any could be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sent: Option<u64>,
     },
     /// Nothing was changed.
     Refused {
@@ -183,6 +116,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// There is no more to say of it.
+    pub const DONE: Outcome = Outcome::Done { erased: None, sent: None };
+
+    pub fn erased(faces: Option<usize>) -> Outcome {
+        Outcome::Done { erased: faces, sent: None }
+    }
+
+    pub fn sent(records: u64) -> Outcome {
+        Outcome::Done { erased: None, sent: Some(records) }
+    }
+
     /// What became of it, for people.
     fn told(&self) -> &'static str {
         match self {
@@ -216,8 +160,6 @@ pub struct Audit {
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// The file ends within a line, which a full disk cut off.
-    is_torn: bool,
 }
 
 /// A deed that is written down as asked for.
@@ -289,6 +231,24 @@ impl Begun {
         })
     }
 
+    /// Does it, and writes down whether it is done: what fails may be done by then.
+    pub fn through<T, E: Display>(self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let worked = work();
+        let told = match &worked {
+            Ok(_) => Outcome::DONE,
+            Err(error) => Outcome::Unknown { why: error.to_string() },
+        };
+        // What is done stays done where that cannot be written down; the log says so.
+        let _ = self.end(&told);
+        worked
+    }
+
+    /// Has it end in the log at `path`: the folder of the one that it began in has another name by now.
+    pub fn follow(self, path: &Path) -> Begun {
+        let audit = Audit { path: path.into(), ..self.audit };
+        Begun { audit, ..self }
+    }
+
     fn write(&self, outcome: &Outcome) -> std::io::Result<()> {
         let time = DateTime::from_timestamp_millis(clock::now().0).unwrap_or_default();
         let time = time.to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -309,7 +269,7 @@ impl Open {
     }
 
     fn at(path: &Path) -> std::io::Result<Open> {
-        let mut file = match Open::options().open(path) {
+        let file = match Open::options().open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let file = Open::options().create_new(true).open(path)?;
                 let folder = folder_of(path);
@@ -323,12 +283,7 @@ impl Open {
             }
             file => file?,
         };
-        let mut last = [b'\n'];
-        if file.metadata()?.len() > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-        }
-        Ok(Open { file, is_torn: last != [b'\n'] })
+        Ok(Open { file })
     }
 
     /// Goes on to the file that is at `path` now, where a rotation took the other away.
@@ -342,15 +297,28 @@ impl Open {
         }
     }
 
+    /// A daemon and a command may write at once.
     fn append(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.lock()?;
+        let written = self.append_alone(text);
+        // It goes with the file in any case.
+        let _ = self.file.unlock();
+        written
+    }
+
+    fn append_alone(&mut self, text: &str) -> std::io::Result<()> {
         let before = self.file.metadata()?.len();
-        let line = if self.is_torn { format!("\n{text}") } else { text.to_string() };
+        let mut last = [b'\n'];
+        if let Some(place) = before.checked_sub(1) {
+            self.file.read_exact_at(&mut last, place)?;
+        }
+        // A full disk cut a line off, and what follows is one of its own.
+        let line = if last == [b'\n'] { text.to_string() } else { format!("\n{text}") };
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        self.is_torn = match written {
-            Ok(()) => false,
-            // Half a line would hide the next one from its readers.
-            Err(_) => self.is_torn || self.file.set_len(before).is_err(),
-        };
+        if written.is_err() {
+            // Half a line is of no use; where it stays, the next one begins behind it.
+            let _ = self.file.set_len(before);
+        }
         written
     }
 }
@@ -362,8 +330,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::changes::Request;
     use crate::engine::event::Cause;
-    use crate::face::ClusterId;
+    use crate::face::{CollectionName, FaceId};
 
     fn lines(path: &Path) -> Vec<Value> {
         let text = std::fs::read_to_string(path).unwrap();
@@ -383,7 +352,7 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let begun = audit.begin(Hand::over_http("ada"), erase()).unwrap();
         assert_eq!(lines(&path)[0]["outcome"], json!("asked"));
-        begun.end(&Outcome::Done { erased: Some(2) }).unwrap();
+        begun.end(&Outcome::erased(Some(2))).unwrap();
         let done = &lines(&path)[1];
         assert_eq!(done["operation"], lines(&path)[0]["operation"]);
         let expected = [
@@ -398,16 +367,6 @@ mod tests {
         for (key, value) in expected {
             assert_eq!(done[key], value, "{done}");
         }
-    }
-
-    #[test]
-    fn a_name_that_was_given_is_not_in_it() {
-        let name = Some("Ada Lovelace".to_string());
-        let request = Request::Describe { cluster: ClusterId(7), pinned: true, name };
-        let deed = serde_json::to_value(Deed::of(&CollectionName::new("lobby").unwrap(), &[request])).unwrap();
-        let expected =
-            json!({ "what": "describe", "collection": "lobby", "cluster_id": "7", "pinned": true, "named": true });
-        assert_eq!(deed, expected);
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //! | [`notify`] | what systemd is told |
 //!
 //! [`config`] and [`metrics`] declare every key and every metric in one place; [`clock`] is the one there is; [`failpoint`] is where
-//! tests have the program die.
+//! tests have the program die; [`progress`] is how long work is watched,
+//! `seldom` what keeps a log from being flooded.
 //!
 //! Beside the daemon stand the tools that share its parts: [`features`], [`evaluate`], [`synth`],
 //! [`replay`] (faces into Kafka), [`redrive`] (dead letters' records once more) and [`reader`] (the reference consumer of the events).
@@ -46,11 +47,13 @@ pub mod metrics;
 pub mod model;
 pub mod notify;
 mod permissions;
+pub mod progress;
 pub mod publish;
 pub mod reader;
 pub mod redrive;
 pub mod rejection;
 pub mod replay;
+mod seldom;
 pub mod shutdown;
 pub mod source;
 pub mod store;

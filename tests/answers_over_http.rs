@@ -172,6 +172,25 @@ fn what_is_there_can_be_looked_up_and_changed() {
             let path = format!("/v1/collections/lobby/constraints?a={a}&b={b}");
             assert_eq!(api.ask("DELETE", &path, None).json(200), json!({ "released": 1 }));
         }
+        // Of a cluster that merged it is said where it went.
+        let before = [api.cluster_of(0, 0), api.cluster_of(2, 0)];
+        let word = json!({ "kind": "must_link", "a": face_id(0, 0), "b": face_id(2, 0) });
+        api.ask("POST", "/v1/collections/lobby/constraints", Some(word)).json(200);
+        let living = api.cluster_of(0, 0);
+        let merged = before.iter().find(|cluster| **cluster != living).unwrap();
+        let path = format!("/v1/collections/lobby/clusters/{merged}");
+        assert_eq!(api.get(&path)["merged_into"], json!(living));
+        for (method, path) in
+            [("DELETE", &path), ("GET", &format!("{path}/faces")), ("GET", &format!("{path}/picture"))]
+        {
+            let refused = api.ask(method, path, None).json(404);
+            let detail = refused["detail"].as_str().unwrap();
+            assert!(
+                detail.contains(&format!("cluster {merged} went into cluster {living}")),
+                "{method} {path}: {detail}"
+            );
+        }
+
         let face = format!("/v1/collections/lobby/faces/{}", encoded(&face_id(3, 0)));
         assert_eq!(api.ask("DELETE", &face, None).json(200), json!({ "erased": 1 }));
         assert_eq!(api.ask("GET", &face, None).json(404)["type"], json!("urn:facetd:no-such-face"));

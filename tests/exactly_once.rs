@@ -86,6 +86,8 @@ fn a_second_daemon_on_the_shard_fences_the_first() {
     let running = second.start_with(|command| {
         command.arg("--new-incarnation");
     });
+    let audit = std::fs::read_to_string(second.state().join("audit.jsonl")).unwrap();
+    assert_eq!(audit.matches("\"new_incarnation\"").count(), 2, "asked and done: {audit}");
     scene.send("default", 60..80);
     assert!(!first.ended(LIMIT).success());
     let log = scene.installation.log();

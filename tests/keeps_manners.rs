@@ -4,7 +4,8 @@
 mod common;
 
 use std::fs::{File, Permissions};
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -333,4 +334,52 @@ fn an_interrupt_leaves_no_half_of_a_file_and_says_how_things_stand() {
     let (status, said) = end_of(child);
     assert_eq!(status.code(), Some(130), "{said}");
     assert_eq!(states(), 0, "{said}");
+}
+
+/// The next line that a command says with `words` in it.
+fn line_with(lines: &mut impl Iterator<Item = std::io::Result<String>>, words: &str) {
+    let mut before = Vec::new();
+    for line in lines.map(Result::unwrap) {
+        if line.contains(words) {
+            return;
+        }
+        before.push(line);
+    }
+    panic!("it never said {words:?}: {before:#?}");
+}
+
+#[test]
+fn what_ends_in_its_own_way_is_ended_by_a_second_interrupt() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("facetd.toml");
+    std::fs::write(&config, "").unwrap();
+    // A broker that takes connections and never says a word.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut redrive = command(&["redrive", "--dry-run", "--config"]);
+    redrive.arg(&config).env("FACETD_KAFKA__BROKERS", mute.local_addr().unwrap().to_string());
+    redrive.env("FACETD_MODEL__DIR", project().join("tests/fixtures/model"));
+    let mut child = redrive.stderr(Stdio::piped()).spawn().unwrap();
+    let _connection = mute.accept().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    signal(&child, INTERRUPT);
+    line_with(&mut said, "once more ends it at once");
+    signal(&child, INTERRUPT);
+    line_with(&mut said, "facetd: interrupted; run it again");
+    assert_eq!(child.wait().unwrap().signal(), Some(INTERRUPT));
+
+    // Signals that it was started to ignore are none.
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Command::new("sh");
+    demo.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(facetd().get_program());
+    demo.args(["demo", "--faces", "200000"]).current_dir(project()).env("TMPDIR", temporary.path());
+    let mut child = demo.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    line_with(&mut said, "faces, ");
+    signal(&child, HANG_UP);
+    signal(&child, INTERRUPT);
+    line_with(&mut said, "faces, ");
+    signal(&child, TERMINATE);
+    line_with(&mut said, "once more ends it at once");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + TERMINATE));
+    assert!(files(temporary.path()).iter().all(|name| !name.starts_with("facetd-")));
 }

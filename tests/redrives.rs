@@ -123,6 +123,15 @@ fn what_was_rejected_is_applied_once_when_the_cause_is_gone() {
     let again = json!({ "collection_limit": counts(0, 21, 0, 0), "suppressed": counts(0, 1, 0, 0) });
     assert_eq!(scene.redrive(&[])["reasons"], again);
     assert!(daemon.terminate().success());
+    // What was sent is written down beside what else was done by hand.
+    let audit = std::fs::read_to_string(scene.installation.state().join("audit.jsonl")).unwrap();
+    let lines = audit.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let redriven: Vec<Value> = lines.filter(|line| line["what"] == "redrive").collect();
+    assert_eq!(redriven.iter().map(|line| &line["outcome"]).collect::<Vec<_>>(), ["asked", "done"]);
+    assert_eq!(
+        (&redriven[1]["reasons"], &redriven[1]["sent"]),
+        (&json!(["suppressed", "collection_limit"]), &json!(20))
+    );
     scene.check("gate", 19);
     scene.check("default", 1);
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use common::broker::{MockBroker, RealKafka, Topics};
 use common::daemon::{Installation, Settings};
@@ -61,7 +62,7 @@ fn bad_records(too_large: usize) -> Vec<Bad> {
 fn rejects_and_goes_on(topics: &Topics, too_large: usize) {
     let model = project().join("tests/fixtures/model");
     let installation = Installation::new(&Settings { topics, model: &model, more: "" });
-    let daemon = installation.start();
+    let (daemon, started) = (installation.start(), Instant::now());
     let client = Client::connect(&topics.brokers);
     let good = |number: usize| {
         client.send(&topics.input(), Some(format!("good-{number}").as_bytes()), Some(&json(&embedding(number))), &[]);
@@ -78,6 +79,10 @@ fn rejects_and_goes_on(topics: &Topics, too_large: usize) {
         good(number + 1);
     }
     assert!(daemon.terminate().success());
+    // The log has one a minute of each reason.
+    let told = installation.log().matches("record goes to the dead letters").count();
+    let reasons: BTreeSet<&str> = bad.iter().map(|record| record.reason).collect();
+    assert!(told == reasons.len() || started.elapsed() > Duration::from_secs(60), "{}", installation.log());
 
     let letters = read_topic(&topics.brokers, &topics.dead_letters());
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.header("reason").unwrap()).collect();

@@ -64,7 +64,7 @@ fn another_embedding_under_the_same_id_replaces_the_face_on_disk_too() {
     gone.of_vector("its g", &enhanced_before);
     there.of_vector("the embedding it has", &after);
     assert!(!gone.found_in(&rig.state()).is_empty(), "until it is compacted the file keeps what was replaced");
-    Store::compact_all(&rig.state()).unwrap();
+    Store::open_existing(&rig.state()).unwrap().compact_all(&mut |_| ()).unwrap();
     assert_eq!(gone.found_in(&rig.state()), Default::default());
     assert!(there.found_in(&rig.state()).contains_key("the embedding it has, normalised f32"));
 

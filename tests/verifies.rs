@@ -22,7 +22,7 @@ fn checked(rig: &Rig) -> Report {
     let settings = ShardSettings::new(&config, &artefact);
     let of = |collection: &_| settings.engine(collection).clusters;
     let rule = Rule { model: settings.model.clone(), settings: &of };
-    verify(&rig.state(), &Known { rule: Some(rule), ..Known::default() }).unwrap()
+    verify(&rig.state(), &Known { rule: Some(rule), ..Known::default() }, &mut |_| ()).unwrap()
 }
 
 /// Many steps of everything an engine does, unsettled and settled by turns.

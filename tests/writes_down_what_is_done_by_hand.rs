@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const LOBBY: &str = "/v1/collections/lobby";
 const PEOPLE: usize = 4;
 const EACH: usize = 5;
+const FILE: &str = "audit.jsonl";
 
 fn face_id(person: usize, face: usize) -> String {
     format!("cam{person}-{face}")
@@ -192,9 +193,10 @@ fn every_deed_stands_in_the_audit_log_and_a_token_taken_back_does_no_more() {
     goes_along_with_a_backup(&installation, &audit);
 }
 
-/// And what was rotated with it; no command takes offence at it.
+/// And what was rotated with it; no command takes offence at it. What is done to all of a state stands in the log of the
+/// state that comes of it.
 fn goes_along_with_a_backup(installation: &Installation, audit: &Path) {
-    let files = ["audit.jsonl", "audit.jsonl.1"];
+    let files = [FILE, "audit.jsonl.1"];
     let before = files.map(|file| std::fs::read_to_string(audit.with_file_name(file)).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let backup = folder.path().join("backup");
@@ -210,13 +212,50 @@ fn goes_along_with_a_backup(installation: &Installation, audit: &Path) {
     installation.inspect(&["repair", "--to", repaired.to_str().unwrap()]);
     std::fs::rename(installation.state(), folder.path().join("was")).unwrap();
     facetd(&["restore", "--from"], &backup);
-    for (file, before) in files.iter().zip(before) {
-        for folder in [&folder.path().join("was"), &repaired, &installation.state()] {
-            let path = folder.join(file);
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), before, "{}", path.display());
+    let states: [(PathBuf, &[&str]); 3] = [
+        (folder.path().join("was"), &["compact"]),
+        (repaired, &["compact", "repair"]),
+        (installation.state(), &["restore"]),
+    ];
+    for (state, deeds) in &states {
+        for (file, before) in files.iter().zip(&before) {
+            let path = state.join(file);
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let more = text.strip_prefix(before).unwrap_or_else(|| panic!("{}: {text}", path.display()));
+            assert_eq!(more.is_empty(), *file != FILE, "{}: {more}", path.display());
         }
+        let written = lines(&state.join(FILE)).split_off(before[0].lines().count());
+        let whats = |outcome: &str| told(&written, outcome).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
+        let deeds: Vec<String> = deeds.iter().map(ToString::to_string).collect();
+        assert_eq!((whats("asked"), whats("done")), (deeds.clone(), deeds));
+        assert!(written.iter().all(|line| line["collection"] == Value::Null && line["through"] == json!("command")));
     }
+    let restored = lines(&installation.state().join(FILE));
+    assert_eq!(restored.last().unwrap()["from"], json!(backup.to_str().unwrap()));
+
+    // Another threshold, and what was said of a cluster, without what it comes to.
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in ["re.onnx", "lp.onnx", "model.toml"] {
+        std::fs::copy(project().join("tests/fixtures/model").join(file), model.join(file)).unwrap();
+    }
+    let text = std::fs::read_to_string(model.join("model.toml")).unwrap();
+    std::fs::write(model.join("model.toml"), text.replace("threshold = 0.200", "threshold = 0.210")).unwrap();
+    let with_model = |arguments: &[&str]| {
+        let mut command = common::facetd();
+        command.arg(arguments[0]).arg("--config").arg(installation.config()).args(&arguments[1..]);
+        output_of(command.env("FACETD_MODEL__DIR", &model))
+    };
+    with_model(&["recluster"]);
+    let face = installation.inspect(&["--collection", "lobby", "face", &face_id(1, 0), "--json"]);
+    let face: Value = serde_json::from_str(&face).unwrap();
+    with_model(&["describe", face["cluster_id"].as_str().unwrap(), "--pin"]);
+    let written = lines(&installation.state().join(FILE)).split_off(restored.len());
+    assert_eq!(told(&written, "done").into_iter().map(|(_, what)| what).collect::<Vec<_>>(), ["recluster", "describe"]);
+    assert_eq!(written[0]["model"], json!("fixture-16"));
+    let describe = written.last().unwrap();
+    assert_eq!((&describe["pinned"], &describe["named"]), (&json!(true), &Value::Null), "{describe}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::bail;
 use clap::Args;
-use facetd::audit::{Deed, Outcome};
+use facetd::audit::Deed;
 use facetd::clock::now;
 use facetd::face::{CollectionName, FaceId};
 use facetd::store::{Commit, FaceKey};
@@ -55,12 +55,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let collection = collection.clone();
     let begun = stopped.begin(Deed::allow(&collection, faces.clone()))?;
     let allow = faces.iter().map(|face| FaceKey { collection: collection.clone(), face: face.clone() }).collect();
-    let committed = stopped.store.commit(&Commit { allow, now: now(), ..Commit::default() });
-    // What is done stays done where that cannot be written down; the log on standard error says so.
-    let _ = begun.end(&match &committed {
-        Ok(_) => Outcome::Done { erased: None },
-        Err(error) => Outcome::Unknown { why: error.to_string() },
-    });
-    committed?;
+    begun.through(|| stopped.store.commit(&Commit { allow, now: now(), ..Commit::default() }))?;
     arguments.output.answer(&Allowed { collection, face_ids: faces })
 }

@@ -6,21 +6,23 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use facetd::audit::{Audit, Deed, Hand};
 use facetd::clock::now;
 use facetd::config::Config;
 use facetd::daemon::control::{Done, Request, ask};
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::{CollectionName, Offset, Partition};
 use facetd::model::Artefact;
-use facetd::store::backup::{self, Progress};
+use facetd::store::backup;
 use facetd::store::verify::{Known, Rule};
 use facetd::store::{Store, StoreError};
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::configuration;
 use super::ending::{self, Unfinished};
 use super::output::Output;
-use super::{configuration, progress};
+use super::progress::{self, Bar};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -98,28 +100,10 @@ impl fmt::Display for Restored {
     }
 }
 
-/// A bar that follows a copy on a terminal.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn show(&mut self, Progress { done, of }: Progress) {
-        let template = "{bar:40} {bytes}/{total_bytes} {eta}";
-        self.0.get_or_insert_with(|| progress::bar(of as usize, template)).set_position(done);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 pub fn backup(arguments: &Backup) -> anyhow::Result<()> {
     let folder = configuration(&arguments.config)?.state.dir;
     let to = std::path::absolute(&arguments.to)?;
-    let mut bar = Bar(None);
+    let mut bar = Bar::new("{bar:40} {bytes}/{total_bytes} {eta}");
     ending::if_interrupted(|| "a daemon that was asked goes on with the copy".to_string());
     let busy = progress::busy("the state is being cut");
     let asked = ask(&folder, &Request::Backup { to: to.clone() }, &mut |progress| bar.show(progress))
@@ -152,13 +136,18 @@ pub fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let clusters = |name: &CollectionName| settings.engine(name).clusters;
     let rule = Rule { model: settings.model.clone(), settings: &clusters };
     let known = Known { rule: Some(rule), few: config.engine.hnsw_few };
-    let mut bar = Bar(None);
+    // Bytes against their hashes, then records against the invariants.
+    let mut bar = Bar::new(progress::SHARE);
     let _unfinished = Unfinished::beside(&config.state.dir);
     ending::if_interrupted_before(&config.state.dir, "nothing was put in place");
     let busy = progress::busy("the backup is being checked");
     let restored = backup::restore(&arguments.from, &config.state.dir, &known, &mut |progress| bar.show(progress))?;
+    // In the log that comes with it, which goes into place with it.
+    let begun =
+        Audit::open(&config.audit_in(restored.path()))?.begin(Hand::of_user(), Deed::restore(&arguments.from))?;
+    begun.follow(&config.audit()).through(|| restored.put_in_place())?;
     drop((busy, bar));
-    let (manifest, report) = (restored.manifest, restored.report);
+    let backup::Restored { manifest, report, .. } = restored;
     let (bytes, state) = (manifest.bytes(), config.state.dir);
     let backup::Manifest { state_uuid, commit_sequence, .. } = manifest;
     arguments.output.answer(&Restored { state, state_uuid, commit_sequence, bytes, positions: report.positions })

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use facetd::audit::{Audit, Deed, Hand};
 use facetd::store::{Compacted, Store};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::output::Output;
-use super::{configuration, ending, progress};
+use super::progress::{self, Bar};
+use super::{configuration, ending};
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -41,10 +43,14 @@ impl fmt::Display for Answer {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let state = configuration(&arguments.config)?.state.dir;
+    let config = configuration(&arguments.config)?;
     ending::if_interrupted(|| "the state is whole: the next start clears up what was begun".to_string());
     let busy = progress::busy("the state is being written anew");
-    let Compacted { bytes_before, bytes_after } = Store::compact_all(&state)?;
-    drop(busy);
-    arguments.output.answer(&Answer { state, bytes_before, bytes_after })
+    let mut bar = Bar::new("{bar:40} {pos}/{len} records {eta} left");
+    let store = Store::open_existing(&config.state.dir)?;
+    let begun = Audit::open(&config.audit())?.begin(Hand::of_user(), Deed::compact())?;
+    let Compacted { bytes_before, bytes_after } =
+        begun.through(|| store.compact_all(&mut |progress| bar.show(progress)))?;
+    drop((busy, bar));
+    arguments.output.answer(&Answer { state: config.state.dir, bytes_before, bytes_after })
 }

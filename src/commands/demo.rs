@@ -29,7 +29,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::Serialize;
 
-use super::ending::{Ear, Interrupted};
+use super::ending::{Ear, Interrupted, Temporary};
 use super::output::{Output, note};
 use super::progress;
 
@@ -71,10 +71,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn stream(arguments: &Arguments) -> anyhow::Result<()> {
-    // However it is ended, its state goes with it.
     let ear = Ear::open()?;
     let broker: MockCluster<'_, _> = MockCluster::new(1).context("the in-process broker does not start")?;
-    let state = tempfile::Builder::new().prefix("facetd-demo-").tempdir().context("no folder for the state")?;
+    // However it is ended, its state goes with it.
+    let state = Temporary::new("facetd-demo-").context("no folder for the state; see TMPDIR")?;
     let config = config(arguments, &broker.bootstrap_servers(), state.path())?;
     super::start_logging(&config.log);
     let kafka = config.kafka.clone();
@@ -87,7 +87,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
         Synth { kind: Kind::Albums, faces: arguments.faces as usize, dimension: DIMENSION, seed: SEED }.generate();
     let edges = tokio::runtime::Handle::current();
     let daemon = edges.block_on(Daemon::start(config, Incarnation::Same))?;
-    let heard = ear.stops(daemon.shutdown());
+    ear.stops(daemon.shutdown());
     note(format_args!("its page is http://{}/, with {} faces to come", daemon.address(), labelled.labels.len()));
     let mut demo = Demo {
         producer: FaceProducer::connect(&kafka.brokers, &kafka.input_topic)?,
@@ -107,7 +107,7 @@ fn stream(arguments: &Arguments) -> anyhow::Result<()> {
     }
     daemon.shutdown().request();
     let stopped = edges.block_on(daemon.wait());
-    match (reported, heard.signal()) {
+    match (reported, ear.signal()) {
         (Err(_), Some(signal)) => Err(Interrupted { signal, said: "stopped before it was through".to_string() }.into()),
         (reported, _) => reported.and(stopped.map_err(Into::into)),
     }

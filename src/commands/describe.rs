@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::anyhow;
 use clap::Args;
+use facetd::audit::Deed;
 use facetd::engine::changes::{Request, check_name};
 use facetd::face::{ClusterId, CollectionName};
 use serde::Serialize;
@@ -75,6 +76,10 @@ pub fn run(Arguments { target, cluster, words, output }: &Arguments) -> anyhow::
     let name = words.name.clone().or(before.name).filter(|name| !name.is_empty());
 
     let mut operated = stopped.restore()?;
-    operated.ask_one(Request::Describe { cluster, pinned, name: name.clone() })?;
+    // What was asked, not what it comes to.
+    let asked = (words.pin || words.unpin).then_some(words.pin);
+    let named = words.name.as_ref().map(|name| !name.is_empty());
+    let deed = Deed::describe(&operated.collection, cluster, asked, named);
+    operated.ask_as(deed, vec![Request::Describe { cluster, pinned, name: name.clone() }])?;
     output.answer(&Described { collection: operated.collection, cluster_id: cluster, pinned, name })
 }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -12,7 +11,7 @@ use facetd::shutdown::Shutdown;
 use facetd::store::{StoreError, repair};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tempfile::TempDir;
 
 use super::{output, progress};
 
@@ -62,41 +61,58 @@ pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(of).unwrap_or(FAILED)
 }
 
-/// Hears the first SIGINT or SIGTERM, for a command that has an end of its own.
-pub struct Ear {
-    interrupt: Signal,
-    terminate: Signal,
+/// Hears Ctrl-C, SIGTERM or a terminal that goes, for a command that has an end of its own: the first asks for that end,
+/// the next one ends the process as [`on_interrupt`] does.
+#[derive(Clone, Default)]
+pub struct Ear(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    /// The first.
+    signal: Option<i32>,
+    /// Whom it asks for the end; none until something is there that has one.
+    stops: Option<Shutdown>,
 }
 
 impl Ear {
-    /// None is missed from now on. Inside a runtime.
-    pub fn open() -> std::io::Result<Ear> {
-        Ok(Ear { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// Has the signal ask for an end.
-    pub fn stops(self, shutdown: Shutdown) -> Heard {
-        let heard = Heard::default();
-        let (Ear { mut interrupt, mut terminate }, by) = (self, heard.0.clone());
-        tokio::spawn(async move {
-            let number = tokio::select! {
-                _ = interrupt.recv() => SIGINT,
-                _ = terminate.recv() => SIGTERM,
-            };
-            by.store(number, Ordering::Relaxed);
-            shutdown.request();
+    /// None is missed from now on.
+    pub fn open() -> anyhow::Result<Ear> {
+        let (ear, mut signals) = (Ear::default(), signals()?);
+        let here = ear.clone();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                match here.hear(signal) {
+                    true => output::note("facetd: ends as soon as all is in order; once more ends it at once"),
+                    false => end(signal),
+                }
+            }
         });
-        heard
+        Ok(ear)
     }
-}
 
-/// The signal that asked for an end; 0 before.
-#[derive(Default)]
-pub struct Heard(Arc<AtomicI32>);
+    /// Has the first signal ask for this end, also where it has come already.
+    pub fn stops(&self, shutdown: Shutdown) {
+        let mut heard = locked(&self.0);
+        if heard.signal.is_some() {
+            shutdown.request();
+        }
+        heard.stops = Some(shutdown);
+    }
 
-impl Heard {
+    /// Whether it is the first.
+    fn hear(&self, signal: i32) -> bool {
+        let mut heard = locked(&self.0);
+        let is_first = heard.signal.is_none();
+        if is_first {
+            heard.signal = Some(signal);
+            heard.stops.iter().for_each(Shutdown::request);
+        }
+        is_first
+    }
+
+    /// The signal that asked for an end.
     pub fn signal(&self) -> Option<i32> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+        locked(&self.0).signal
     }
 }
 
@@ -106,7 +122,7 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static SAID: Mutex<Option<Box<dyn Fn() -> String + Send>>> = Mutex::new(None);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Both are whole between any two steps.
+    // All are whole between any two steps.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -114,28 +130,31 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// how things stand, and it dies of the signal, as a shell that runs it expects. What changes a state needs no more: it
 /// is as safe from this as from `kill -9`. A signal that whoever started it has it ignore, as `nohup` does, stays ignored.
 pub fn on_interrupt() -> anyhow::Result<()> {
+    let mut signals = signals()?;
+    std::thread::spawn(move || signals.forever().for_each(end));
+    Ok(())
+}
+
+/// Those that end a command, but for what is ignored.
+fn signals() -> anyhow::Result<Signals> {
     let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
-    let mut signals = Signals::new(heard).context("cannot listen for Ctrl-C")?;
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            progress::clear();
-            // Held to the end: a command that comes to its own now waits for this one.
-            let mut unfinished = locked(&UNFINISHED);
-            let left: Vec<PathBuf> = unfinished.drain(..).filter_map(|path| left_of(&path)).collect();
-            let said = locked(&SAID).as_ref().map(|said| said());
-            output::note(format_args!(
-                "facetd: interrupted{}",
-                said.map(|said| format!("; {said}")).unwrap_or_default()
-            ));
-            for path in left {
-                output::note(format_args!("what was begun is left in {}: remove it", path.display()));
-            }
-            // It fails for signals that cannot be caught, which these are not.
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-        }
-    });
-    Ok(())
+    Signals::new(heard).context("cannot listen for Ctrl-C")
+}
+
+/// Dies of the signal, once nothing half done is left.
+fn end(signal: i32) {
+    progress::clear();
+    // Held to the end: a command that comes to its own now waits for this one.
+    let mut unfinished = locked(&UNFINISHED);
+    let left: Vec<PathBuf> = unfinished.drain(..).filter_map(|path| left_of(&path)).collect();
+    let said = locked(&SAID).as_ref().map(|said| said());
+    output::note(format_args!("facetd: interrupted{}", said.map(|said| format!("; {said}")).unwrap_or_default()));
+    for path in left {
+        output::note(format_args!("what was begun is left in {}: remove it", path.display()));
+    }
+    // It fails for signals that cannot be caught, which these are not.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
 /// Takes away what is not whole; answers what could not be taken. What has left its place by now was put where it belongs,
@@ -188,6 +207,24 @@ impl Unfinished {
     /// What the store makes the folder `to` in, until that is whole.
     pub fn beside(to: &Path) -> Unfinished {
         Unfinished::new(repair::partial(to))
+    }
+}
+
+/// A folder of its own where temporary files go, which goes with it, also at an interrupt.
+pub struct Temporary {
+    folder: TempDir,
+    _unfinished: Unfinished,
+}
+
+impl Temporary {
+    pub fn new(prefix: &str) -> std::io::Result<Temporary> {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir()?;
+        let unfinished = Unfinished::new(folder.path().to_path_buf());
+        Ok(Temporary { folder, _unfinished: unfinished })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Subcommand};
 use facetd::daemon::shard::Shard;
 use facetd::engine::changes::{Outcome, Request};
@@ -16,13 +18,18 @@ use super::stopped::{Stopped, Target};
 #[derive(Args)]
 #[command(after_help = "Examples:
   facetd erase --config facetd.toml face cam3/18:00:00.120/0
-  facetd erase --config facetd.toml --collection lobby cluster 42
+  facetd erase cluster 42 --collection lobby --config facetd.toml
 
 Stop the daemon first; it publishes what was erased when it runs again. The ids are kept from coming
 back until `facetd allow`. While it runs, a record without a payload erases the face of its key.")]
 pub struct Arguments {
-    #[command(flatten)]
-    target: Target,
+    // Both may stand behind the ids too, so clap does not ask for them: [`Arguments::target`] does.
+    /// The daemon's configuration; it says where the state is
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The collection; collections.default when not given
+    #[arg(long, global = true, value_name = "NAME")]
+    collection: Option<String>,
     #[command(subcommand)]
     what: What,
     #[command(flatten)]
@@ -60,8 +67,18 @@ enum What {
     Collection,
 }
 
+impl Arguments {
+    fn target(&self) -> Target {
+        let Some(config) = self.config.clone() else {
+            let missing = "--config <FILE> is missing: the daemon's configuration, which says where the state is\n";
+            clap::Error::raw(ErrorKind::MissingRequiredArgument, missing).exit()
+        };
+        Target { config, collection: self.collection.clone() }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let stopped = arguments.target.open()?;
+    let stopped = arguments.target().open()?;
     let requests = requests(&arguments.what, &stopped)?;
     let mut operated = stopped.restore()?;
     let before = living(&operated.shard, &operated.collection);

@@ -9,7 +9,11 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use facetd::progress::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// For work whose measure says nothing to who waits.
+pub const SHARE: &str = "{bar:40} {percent}% {eta} left";
 
 static SHOWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -22,6 +26,40 @@ pub fn bar(length: usize, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::hidden());
     bar.set_style(ProgressStyle::with_template(template).expect("the templates are constants"));
     SHOWN.add(bar)
+}
+
+/// A bar on a terminal for work that tells how much there is once it knows. It goes with the value.
+pub struct Bar {
+    template: &'static str,
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    pub fn new(template: &'static str) -> Bar {
+        Bar { template, bar: None }
+    }
+
+    /// Of work in several steps, each has a length of its own.
+    pub fn show(&mut self, Progress { done, of }: Progress) {
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = bar(of as usize, self.template);
+            bar.enable_steady_tick(TURN);
+            bar
+        });
+        if bar.length() != Some(of) {
+            bar.reset();
+            bar.set_length(of);
+        }
+        bar.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Writes above what is shown.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use facetd::audit::{Audit, Deed, Hand};
 use facetd::clock::now;
 use facetd::daemon::LoadedModel;
 use facetd::daemon::recluster::{self, Reclustered};
@@ -81,7 +82,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !was_done {
         ending::if_interrupted(|| "nothing has changed, or all of it where it was being written".to_string());
         let watched: Arc<dyn FaceTransformer> = Arc::new(Watched { model, bar: progress.bar.clone() });
-        recluster::recluster(&mut store, &settings, &watched, now(), &mut progress)?;
+        let begun = Audit::open(&config.audit())?.begin(Hand::of_user(), Deed::recluster(&artefact.name))?;
+        begun.through(|| recluster::recluster(&mut store, &settings, &watched, now(), &mut progress))?;
     }
     let collections = progress.collections;
     arguments.output.answer(&Answer { state: config.state.dir, model: artefact.name, was_done, collections })

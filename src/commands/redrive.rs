@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use facetd::audit::{Audit, Begun, Deed, Hand, Outcome};
 use facetd::clock::now;
 use facetd::codec::Decoder;
+use facetd::config::Config;
 use facetd::face::{Place, Timestamp};
 use facetd::model::Artefact;
-use facetd::redrive::{Counts, Found, Progress, Redrive, Wanted, Watcher};
+use facetd::redrive::{Counts, Found, Redrive, Wanted, Watcher};
 use facetd::rejection::Reason;
 use facetd::shutdown::Shutdown;
-use indicatif::ProgressBar;
+use facetd::store::{Store, StoreError};
 use serde::Serialize;
 
-use super::ending::{Ear, Interrupted};
+use super::configuration;
+use super::ending::{self, Ear, Interrupted};
 use super::output::{Output, table};
-use super::{configuration, progress};
+use super::progress::Bar;
 
 /// Places of other records that are printed; JSON has them all.
 const SHOWN: usize = 20;
@@ -74,11 +76,10 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.config)?;
-    let edges = super::edges()?;
     // A signal asks for an end in which what is on its way still arrives.
-    let _entered = edges.enter();
-    let stop = Shutdown::default();
-    let heard = Ear::open()?.stops(stop.clone());
+    let (ear, stop) = (Ear::open()?, Shutdown::default());
+    ear.stops(stop.clone());
+    ending::if_interrupted(|| "run it again: what was sent is not sent again".to_string());
     let decoder = Decoder {
         dimension: Artefact::open(&config.model.dir, config.model.stage)?.shape.dimension,
         default_collection: config.collections.default.clone(),
@@ -91,15 +92,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let stopped = |said: &str| {
         let said = said.to_string();
-        Err(Interrupted { signal: heard.signal().unwrap_or_default(), said }.into())
+        Err(Interrupted { signal: ear.signal().unwrap_or_default(), said }.into())
     };
     let Some(mut found) = looked else { return stopped("stopped before anything was sent") };
     let mut whole = true;
-    if !arguments.dry_run {
-        whole = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
+    if !arguments.dry_run && found.to_send() > 0 {
+        let begun = begin(&config, &found)?;
+        let sending = with_bar("{bar:40} {pos}/{len} sent {per_sec} {eta} left", &stop, |watcher| {
             redrive.send(&mut found, watcher)
-        })
-        .context("not everything was sent")?;
+        });
+        if let Some(begun) = begun {
+            // What is done stays done where that cannot be written down; the log on standard error says so.
+            let _ = begun.end(&match &sending {
+                Ok(_) => Outcome::sent(found.to_send()),
+                Err(error) => Outcome::Unknown { why: error.to_string() },
+            });
+        }
+        whole = sending.context("not everything was sent")?;
     }
     arguments.output.answer(&Answer::of(&found, arguments.dry_run, whole, &config.kafka.input_topic))?;
     match whole {
@@ -108,21 +117,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn with_bar<T>(template: &str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
-    let mut bar: Option<ProgressBar> = None;
-    let mut progress = |Progress { done, of }: Progress| {
-        bar.get_or_insert_with(|| {
-            let bar = progress::bar(of as usize, template);
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        })
-        .set_position(done);
+/// Writes down that it is asked for, where the daemon's state is on this machine, or its configuration says where.
+fn begin(config: &Config, found: &Found) -> anyhow::Result<Option<Begun>> {
+    let path = config.audit();
+    let is_state = match Store::is_state(&config.state.dir) {
+        // It may be there, for others to see.
+        Err(error @ StoreError::Io { .. }) => return Err(error.into()),
+        is_state => is_state.unwrap_or(false),
     };
-    let outcome = step(&mut Watcher { progress: &mut progress, stop: &|| stop.is_requested() });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    if !is_state && path.parent() == Some(config.state.dir.as_path()) {
+        return Ok(None);
     }
-    outcome
+    let reasons = found.counts.iter().filter(|(_, counts)| counts.sent > 0).map(|(&reason, _)| reason);
+    Ok(Some(Audit::open(&path)?.begin(Hand::of_user(), Deed::redrive(reasons))?))
+}
+
+fn with_bar<T>(template: &'static str, stop: &Shutdown, step: impl FnOnce(&mut Watcher) -> T) -> T {
+    let mut bar = Bar::new(template);
+    step(&mut Watcher { progress: &mut |progress| bar.show(progress), stop: &|| stop.is_requested() })
 }
 
 #[derive(Serialize)]

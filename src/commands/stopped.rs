@@ -23,7 +23,7 @@ pub struct Target {
     pub config: PathBuf,
     /// The collection; collections.default when not given
     #[arg(long, value_name = "NAME")]
-    collection: Option<String>,
+    pub collection: Option<String>,
 }
 
 /// A collection of a stopped daemon's state. Nobody else has it open meanwhile.
@@ -114,7 +114,12 @@ pub struct Operated {
 impl Operated {
     /// Applies requests as one commit, written down before and after. Those turned away are an error that says why.
     pub fn ask(&mut self, requests: Vec<Request>) -> anyhow::Result<Vec<Outcome>> {
-        let begun = self.audit.begin(Hand::of_user(), Deed::of(&self.collection, &requests))?;
+        self.ask_as(Deed::of(&self.collection, &requests), requests)
+    }
+
+    /// As [`Operated::ask`], written down as `deed`.
+    pub fn ask_as(&mut self, deed: Deed, requests: Vec<Request>) -> anyhow::Result<Vec<Outcome>> {
+        let begun = self.audit.begin(Hand::of_user(), deed)?;
         let outcomes = match self.shard.operate(&self.collection, requests, self.now) {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -133,7 +138,7 @@ impl Operated {
         });
         let told = match rejection.clone() {
             Some(why) => audit::Outcome::Refused { why },
-            None => audit::Outcome::Done { erased: erased.reduce(|a, b| a + b) },
+            None => audit::Outcome::erased(erased.reduce(|a, b| a + b)),
         };
         // What is done stays done where that cannot be written down; the log on standard error says so.
         let _ = begun.end(&told);

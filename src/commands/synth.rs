@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::ending::{self, whole_file};
 use super::output::Output;
-use super::progress;
+use super::progress::{self, Bar};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -74,7 +74,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let synth = Synth { kind, faces: *faces as usize, dimension: *dimension as usize, seed: *seed };
     ending::if_interrupted(|| "what was begun is not there".to_string());
     let busy = progress::busy("faces are being made");
-    let labelled = synth.generate();
+    let mut bar = Bar::new(progress::SHARE);
+    let labelled = synth.generate_watched(&mut |progress| bar.show(progress));
+    drop(bar);
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let made = Features::new(labelled.dimension, labelled.embeddings).context("the generator made no rows")?;
     let (features, labels) = (out.join("features.bin"), out.join("labels.meta"));

@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Scope::Write => access::Scope::Write,
     };
     // One that is not right would not get better by another line.
-    Tokens::listed(file)?;
+    Tokens::listed(file)?.check_free(name, file)?;
     let (secret, lines) = access::make(name, scope, collections.clone())?;
     let written = OpenOptions::new().create(true).append(true).mode(0o600).open(file);
     let written = written.and_then(|mut file| file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use facetd::audit::{self, Audit, Deed, Hand};
 use facetd::config::Config;
 use facetd::daemon::shard::ShardSettings;
 use facetd::face::CollectionName;
@@ -13,9 +14,10 @@ use facetd::store::repair::{Repaired, partial_export, repair};
 use facetd::store::verify::{Known, Report, Rule, verify};
 use serde::Serialize;
 
-use super::ending::{self, Found, Unfinished};
+use super::configuration;
+use super::ending::{self, Found, Temporary, Unfinished};
 use super::output::{Output, table};
-use super::{configuration, progress};
+use super::progress::{self, Bar};
 
 /// What the clusters are to be held against.
 #[derive(Args)]
@@ -82,13 +84,11 @@ fn with_known<T>(against: &Against, run: impl FnOnce(&Known) -> T) -> anyhow::Re
 }
 
 /// Has what is copied meanwhile in a folder of its own, so that an interrupt takes it away. It goes with the value.
-fn own_temporary_folder() -> anyhow::Result<(tempfile::TempDir, Unfinished)> {
-    let folder =
-        tempfile::Builder::new().prefix("facetd-").tempdir().context("no folder for a copy of sled; see TMPDIR")?;
+fn own_temporary_folder() -> anyhow::Result<Temporary> {
+    let folder = Temporary::new("facetd-").context("no folder for a copy of sled; see TMPDIR")?;
     // Somebody else's choice would stand, and what is copied be left there.
     let _ = tempfile::env::override_temp_dir(folder.path());
-    let unfinished = Unfinished::new(folder.path().to_path_buf());
-    Ok((folder, unfinished))
+    Ok(folder)
 }
 
 #[derive(Serialize)]
@@ -127,9 +127,10 @@ impl fmt::Display for Verified<'_> {
 pub fn verify_state(state: &Path, arguments: &Verify, output: Output) -> anyhow::Result<()> {
     let _copied_to = own_temporary_folder()?;
     ending::if_interrupted(|| "the state is as it was".to_string());
+    let mut bar = Bar::new(progress::SHARE);
     let busy = progress::busy("every invariant is being checked");
-    let report = with_known(&arguments.against, |known| verify(state, known))??;
-    drop(busy);
+    let report = with_known(&arguments.against, |known| verify(state, known, &mut |progress| bar.show(progress)))??;
+    drop((busy, bar));
     output.answer(&Verified { state, whole: report.is_whole(), report: &report })?;
     let state = state.display();
     match report.broken().len() {
@@ -172,9 +173,15 @@ pub fn repair_state(state: &Path, arguments: &Repair, output: Output) -> anyhow:
     let _copied_to = own_temporary_folder()?;
     let _unfinished = [Unfinished::beside(to), Unfinished::new(partial_export(to))];
     ending::if_interrupted_before(to, "nothing was put in place; the damaged state is as it was");
+    let mut bar = Bar::new(progress::SHARE);
     let busy = progress::busy("what is left is being saved");
-    let repaired = with_known(&arguments.against, |known| repair(state, to, known))??;
-    drop(busy);
+    let mended = with_known(&arguments.against, |known| repair(state, to, known, &mut |progress| bar.show(progress)))??;
+    // In the log that is taken over, which goes into place with the new state.
+    let config = arguments.against.config.as_deref().map(Config::load).transpose()?;
+    let audit = |folder: &Path| config.as_ref().map_or_else(|| folder.join(audit::FILE), |of| of.audit_in(folder));
+    let begun = Audit::open(&audit(mended.path()))?.begin(Hand::of_user(), Deed::repair(state))?;
+    let repaired = begun.follow(&audit(to)).through(|| mended.put_in_place())?;
+    drop((busy, bar));
     let Repaired { state_uuid, faces, lost: lost_faces, exported: lost_file, said } = repaired;
     output.answer(&Answer { state: to, state_uuid, faces, lost_faces, lost_file, said })
 }

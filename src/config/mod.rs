@@ -7,6 +7,7 @@
 mod keys;
 mod layers;
 mod places;
+mod plain;
 mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -384,7 +385,7 @@ impl Config {
                 Ok(_) => set(&mut merged, &key, value),
                 Err(error) => errors.push(match secrets::takes(&key) {
                     Some(takes) => format!("{key}: is not {takes}"),
-                    None => format!("{key}: {}", error.message().trim()),
+                    None => format!("{key}: {}", plain::told(error.message(), &defaults, &key)),
                 }),
             }
         }
@@ -406,6 +407,12 @@ impl Config {
     /// The file of what was done by hand.
     pub fn audit(&self) -> PathBuf {
         given(&self.log.audit).map_or_else(|| self.state.dir.join(audit::FILE), Path::to_path_buf)
+    }
+
+    /// The same where the state is not in its place yet but in `folder`.
+    pub fn audit_in(&self, folder: &Path) -> PathBuf {
+        let audit = self.audit();
+        audit.strip_prefix(&self.state.dir).map_or_else(|_| audit.clone(), |inside| folder.join(inside))
     }
 
     /// The keys that `other` gives another value.

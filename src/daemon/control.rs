@@ -23,8 +23,8 @@ use tokio::net::UnixListener;
 
 use crate::asks::Asks;
 use crate::clock::now;
+use crate::progress::Progress;
 use crate::shutdown::Shutdown;
-use crate::store::backup::Progress;
 
 /// The name of the socket in the state folder.
 pub const SOCKET: &str = "control.sock";

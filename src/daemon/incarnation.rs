@@ -9,6 +9,7 @@
 //! All of it is one commit, which goes out through the outbox like any other. Cost: the compacted topics
 //! read once; an event a face; memory by faces.
 
+use crate::audit::{Audit, Deed, Hand};
 use crate::config::Kafka;
 use crate::face::{Partition, Timestamp};
 use crate::publish::{self, PublishError, StateKey};
@@ -19,11 +20,12 @@ use crate::store::Incarnation;
 use super::DaemonError;
 use super::shard::Shard;
 
-/// Begins one if state and Kafka do not go together. Answers whether it did.
+/// Begins one if state and Kafka do not go together, written down before and after. Answers whether it did.
 pub fn begin_if_needed(
     shard: &mut Shard,
     config: &Kafka,
     partitions: &[Partition],
+    audit: &Audit,
     now: Timestamp,
 ) -> Result<bool, DaemonError> {
     let is_another =
@@ -48,6 +50,12 @@ pub fn begin_if_needed(
         tracing::warn!("state and kafka go together: no new incarnation was needed, leave --new-incarnation out");
         return Ok(false);
     }
+    let begun = audit.begin(Hand::of_user(), Deed::new_incarnation())?;
+    begun.through(|| begin(shard, config, reread, now))?;
+    Ok(true)
+}
+
+fn begin(shard: &mut Shard, config: &Kafka, reread: Vec<Partition>, now: Timestamp) -> Result<(), DaemonError> {
     // Whoever still publishes as the one before must not any more: what is left over is read next.
     publish::claim(config)?;
     let is_left_over = |key: &StateKey| match key {
@@ -59,5 +67,5 @@ pub fn begin_if_needed(
     shard.begin_incarnation(Incarnation { forgotten, reread }, now)?;
     let after = shard.state_uuid();
     tracing::warn!(before, after, forgotten_keys = left, "a new incarnation begins: everything is told anew");
-    Ok(true)
+    Ok(())
 }

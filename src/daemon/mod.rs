@@ -191,7 +191,7 @@ impl Daemon {
         // The state's folder is there now.
         let audit = Audit::open(&config.audit())?;
         if incarnation == Incarnation::NewIfNeeded {
-            incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, clock::now())?;
+            incarnation::begin_if_needed(&mut shard, &config.kafka, &partitions, &audit, clock::now())?;
         }
         let lag = Arc::new(Lag::new(metrics.source_lag_records.clone()));
         let decoder = Decoder {

@@ -23,7 +23,7 @@ use crate::face::{ClusterId, CollectionName, FaceId, Partition, Position, Timest
 use crate::metrics::Metrics;
 use crate::model::FaceTransformer;
 use crate::publish::Reconciliation;
-use crate::source::{FaceRejected, Intake};
+use crate::source::{FaceRejected, Intake, Told};
 use crate::store::{CollectionCommit, Commit, FaceKey, Incarnation, Outbox, Resumed, SnapshotUsed, Store, StoreError};
 use crate::view::{Home, View};
 
@@ -61,6 +61,8 @@ pub struct Shard {
     metrics: Arc<Metrics>,
     gauges: Gauges,
     snapshots: SnapshotCutter,
+    /// Of rejected records.
+    told: Told,
 }
 
 /// What is asked of one collection in a batch.
@@ -135,6 +137,7 @@ impl Shard {
             view,
             snapshots,
             metrics,
+            told: Told::default(),
         };
         shard.gauges.show(&shard.engines, &shard.store, Timestamp::default());
         Ok(shard)
@@ -177,7 +180,7 @@ impl Shard {
             self.positions.insert(record.place.partition, position);
             commit.positions.insert(record.place.partition, position);
             if let Some(rejected) = sorting.take(record, content, &self.metrics) {
-                commit.dead_letters.push(rejected.report(&self.metrics));
+                commit.dead_letters.push(rejected.report(&self.metrics, &self.told));
             }
         }
         let Sorted { asked, erased } = sorting.finish();
@@ -194,7 +197,7 @@ impl Shard {
                     Outcome::Duplicate => self.metrics.duplicates.inc(),
                     Outcome::Replaced => self.metrics.replaced.inc(),
                     Outcome::Rejected(rejection) => {
-                        commit.dead_letters.push(FaceRejected { record, rejection }.report(&self.metrics));
+                        commit.dead_letters.push(FaceRejected { record, rejection }.report(&self.metrics, &self.told));
                     }
                     Outcome::Added | Outcome::Erased(_) | Outcome::Done => {}
                 }

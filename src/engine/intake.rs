@@ -151,10 +151,11 @@ impl Engine {
     }
 
     fn living(&self, cluster: ClusterId) -> Result<(), Rejection> {
-        match self.clusters.book().get(cluster) {
-            Some(record) if record.lives() => Ok(()),
-            Some(_) => {
-                Err(Rejection::new(Reason::UnknownCluster, "this cluster has merged into another; name that one"))
+        match self.clusters.book().living_of(cluster) {
+            Some(living) if living == cluster => Ok(()),
+            Some(living) => {
+                let detail = format!("cluster {cluster} went into cluster {living}; name that one");
+                Err(Rejection::new(Reason::UnknownCluster, detail))
             }
             None => Err(Rejection::new(Reason::UnknownCluster, "there is no such cluster in the collection")),
         }

@@ -4,7 +4,7 @@
 //! by that hash, and how long that takes says nothing of it. Without a token file everyone may do everything, which is
 //! why the daemon then listens on loopback alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,12 @@ pub enum TokenError {
     NoToken { path: PathBuf },
     #[error("the tokens in {} are not right: {what}; facetd token writes them", path.display())]
     NotRight { path: PathBuf, what: String },
+    #[error(
+        "there is a token named {name:?} in {}, and two of a name could not be told apart in the audit log: give another name, \
+         or take that one's lines out",
+        path.display()
+    )]
+    NameTaken { path: PathBuf, name: String },
     #[error("the name of a token is 1 to {MAX_NAME_BYTES} bytes without line breaks, and this is {0:?}")]
     BadName(String),
 }
@@ -118,12 +124,26 @@ impl Tokens {
         let not_right = |what| TokenError::NotRight { path: path.to_path_buf(), what };
         let file: TokenFile = toml::from_str(&text).map_err(|error| not_right(error.message().to_string()))?;
         let mut by_hash = HashMap::new();
+        let mut names = HashSet::new();
         for token in file.token {
+            if !names.insert(token.name.clone()) {
+                // Not refused: nobody could ask any more.
+                let (name, file) = (&token.name, path.display());
+                tracing::warn!(name, %file, "two tokens have this name, and cannot be told apart in the audit log");
+            }
             let hash = from_hex(&token.sha256)
                 .ok_or_else(|| not_right(format!("sha256 of {} is not 64 hexadecimal digits", token.name)))?;
             by_hash.insert(hash, Arc::new(token));
         }
         Ok(Tokens { by_hash })
+    }
+
+    /// An error where a token of the file at `path` has this name.
+    pub fn check_free(&self, name: &str, path: &Path) -> Result<(), TokenError> {
+        match self.by_hash.values().any(|token| token.name == name) {
+            true => Err(TokenError::NameTaken { path: path.to_path_buf(), name: name.to_string() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether nobody may ask.
@@ -259,6 +279,8 @@ mod tests {
         let tokens = Tokens::read(&path).unwrap();
         let (reader, writer) = (Caller(tokens.of(&reader)), Caller(tokens.of(&writer)));
         assert_eq!((reader.name(), writer.name()), ("grafana", "ada"));
+        assert!(matches!(tokens.check_free("ada", &path), Err(TokenError::NameTaken { .. })));
+        tokens.check_free("bob", &path).unwrap();
         let hall = CollectionName::new("hall").unwrap();
         let may =
             |caller: &Caller, collection| (caller.may_read(collection).is_ok(), caller.may_write(collection).is_ok());

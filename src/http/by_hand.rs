@@ -14,13 +14,18 @@ use crate::face::CollectionName;
 
 impl Shown {
     /// The collection, where the caller may change it. That they may not is written down, within bounds.
-    pub async fn look_to_change(&self, caller: &Caller, deed: &Deed) -> Result<Looked, Problem> {
-        let looked = caller.may_write(&deed.collection).and_then(|()| self.look(caller, deed.collection.as_str()));
+    pub async fn look_to_change(
+        &self,
+        caller: &Caller,
+        collection: &CollectionName,
+        deed: &Deed,
+    ) -> Result<Looked, Problem> {
+        let looked = caller.may_write(collection).and_then(|()| self.look(caller, collection.as_str()));
         if let Err(problem) = &looked
             && problem.status() == StatusCode::FORBIDDEN
             // Before there is one, nothing can be done anyway.
             && let Some(desk) = self.desk.get()
-            && let Some(left_out) = self.refusals.next(caller.name(), Instant::now())
+            && let Some(left_out) = self.refusals.next(caller.name().to_string(), Instant::now())
         {
             let (audit, hand, deed) = (desk.audit.clone(), Hand::over_http(caller.name()), deed.clone());
             let why = match left_out {
@@ -46,8 +51,8 @@ impl Shown {
             let begun = this.begin(audit, hand, deed).await?;
             let outcome = work.await;
             let told = match &outcome {
-                Ok(Outcome::Erased(erased)) => audit::Outcome::Done { erased: Some(*erased) },
-                Ok(_) => audit::Outcome::Done { erased: None },
+                Ok(Outcome::Erased(erased)) => audit::Outcome::erased(Some(*erased)),
+                Ok(_) => audit::Outcome::DONE,
                 Err(problem) if problem.leaves_open() => audit::Outcome::Unknown { why: problem.detail().to_string() },
                 Err(problem) => audit::Outcome::Refused { why: problem.detail().to_string() },
             };
@@ -68,7 +73,7 @@ impl Shown {
         request: Request,
     ) -> Result<Outcome, Problem> {
         let deed = Deed::of(collection, std::slice::from_ref(&request));
-        self.look_to_change(caller, &deed).await?;
+        self.look_to_change(caller, collection, &deed).await?;
         let (this, collection) = (self.clone(), collection.clone());
         self.by_hand(caller, deed, async move { this.operate(&collection, request).await }).await
     }

@@ -112,12 +112,13 @@ pub async fn picture(
     caller: Caller,
     Path(path): Path<OfCluster>,
 ) -> Result<Answer<Picture>, Problem> {
-    let (Looked { name, .. }, id) = path.look(&shown, &caller)?;
+    let (looked, id) = path.look(&shown, &caller)?;
+    looked.check_living(id)?;
     let look = move |engine: &crate::engine::Engine| {
         let size = engine.clusters().book().get(id)?.size;
         Some((engine.picture(id)?, size, engine.clusters().merging().threshold))
     };
-    let found = shown.desk()?.asks.look(name, look).await?.flatten();
+    let found = shown.desk()?.asks.look(looked.name, look).await?.flatten();
     let (look::Picture { faces, linkages }, size, threshold) = found.ok_or_else(|| Problem::no_such_cluster(id))?;
     // Milliseconds of plain computing, which are not to be spent among connections.
     let (faces, places) = tokio::task::spawn_blocking(move || {

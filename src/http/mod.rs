@@ -14,7 +14,6 @@ mod operating;
 mod page;
 mod problem;
 mod reading;
-mod refusals;
 pub mod renewing;
 mod requests;
 mod serving;
@@ -41,7 +40,6 @@ pub use under_way::UnderWay;
 
 use access::Tokens;
 use problem::{Problem, ProblemBody};
-use refusals::Refusals;
 use renewing::Renewing;
 use serving::Bounds;
 
@@ -49,11 +47,15 @@ use crate::asks::Asks;
 use crate::audit::Audit;
 use crate::face::CollectionName;
 use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::shutdown::Shutdown;
 use crate::view::View;
 
 /// The longest body taken, in bytes: an embedding of 4,096 values as JSON has room in it.
 const MOST_BODY_BYTES: usize = 256 << 10;
+
+/// Of a token, written down a minute.
+const MOST_REFUSALS: usize = 10;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -64,7 +66,8 @@ pub struct Shown {
     /// Who may ask, as it is at any time; none: everyone.
     pub tokens: Option<watch::Receiver<Arc<Tokens>>>,
     bounds: Bounds,
-    refusals: Arc<Refusals>,
+    /// What tokens may not do, by their names: each line waits for the disk and stays on it.
+    refusals: Arc<Seldom<String>>,
     /// What a stop has to wait for beside [`serve`].
     pub under_way: UnderWay,
     /// Where the engine is asked, once it is there.
@@ -97,7 +100,7 @@ impl Shown {
             shutdown,
             tokens,
             bounds,
-            refusals: Arc::default(),
+            refusals: Arc::new(Seldom::new(MOST_REFUSALS)),
             under_way: UnderWay::default(),
             desk: Arc::default(),
         }

@@ -142,7 +142,7 @@ pub async fn describe_cluster(
     let Description { name: given, pinned } = description;
     let given = given.map(|name| name.filter(|name| !name.is_empty()));
     let deed = Deed::describe(&name, cluster, pinned, given.as_ref().map(Option::is_some));
-    let Looked { shown, .. } = api.look_to_change(&caller, &deed).await?;
+    let Looked { shown, .. } = api.look_to_change(&caller, &name, &deed).await?;
     let listed = shown.cluster(cluster).ok_or_else(|| Problem::no_such_cluster(cluster))?;
     let before = &listed.cluster;
     if given.is_none() && pinned.is_none() {
@@ -244,9 +244,10 @@ pub async fn move_face(
     let name = path.name()?;
     let (face, to) = (FaceId::new(&asked.face_id)?, cluster_id(&asked.cluster_id)?);
     let deed = Deed::move_face(&name, face.clone(), to);
-    let Looked { shown, .. } = api.look_to_change(&caller, &deed).await?;
+    let looked = api.look_to_change(&caller, &name, &deed).await?;
+    let shown = &looked.shown;
     let from = shown.cluster_of(&face).ok_or_else(|| Problem::no_such_face(&face))?.cluster.id;
-    shown.cluster(to).filter(|listed| listed.cluster.lives()).ok_or_else(|| Problem::no_such_cluster(to))?;
+    looked.check_living(to)?;
     if from != to {
         // The first that is not the face itself.
         let other = |cluster| shown.members(cluster, None, 2).items.into_iter().find(|other| *other != face);

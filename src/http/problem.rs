@@ -70,6 +70,11 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "no-such-cluster", detail)
     }
 
+    pub fn went_into(id: impl std::fmt::Display, living: impl std::fmt::Display) -> Problem {
+        let detail = format!("cluster {id} went into cluster {living}; name that one");
+        Problem::new(StatusCode::NOT_FOUND, "no-such-cluster", detail)
+    }
+
     pub fn no_such_face(id: impl std::fmt::Display) -> Problem {
         let detail = format!("there is no face {id} in this collection; a / in a face_id is written %2F");
         Problem::new(StatusCode::NOT_FOUND, "no-such-face", detail)

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::requests::{ClustersAsked, PageAsked, Path, Query, cluster_id, cursor};
 use super::{Problems, Shown};
 use crate::engine::changes::PairOfFaces;
-use crate::face::{CollectionName, FaceId};
+use crate::face::{ClusterId, CollectionName, FaceId};
 use crate::view::{AfterCluster, AfterFace, CollectionView, Page};
 
 /// One of the collections.
@@ -51,6 +51,17 @@ pub struct Looked {
     pub shown: Arc<CollectionView>,
 }
 
+impl Looked {
+    /// A problem unless the cluster lives; it says where the cluster went.
+    pub fn check_living(&self, id: ClusterId) -> Result<(), Problem> {
+        match self.shown.living_of(id).map(|listed| listed.cluster.id) {
+            Some(living) if living == id => Ok(()),
+            Some(living) => Err(Problem::went_into(id, living)),
+            None => Err(Problem::no_such_cluster(id)),
+        }
+    }
+}
+
 impl Shown {
     pub fn look(&self, caller: &Caller, collection: &str) -> Result<Looked, Problem> {
         let name = CollectionName::new(collection)?;
@@ -85,11 +96,11 @@ impl OfFace {
 }
 
 impl OfCluster {
-    pub fn names(&self) -> Result<(CollectionName, crate::face::ClusterId), Problem> {
+    pub fn names(&self) -> Result<(CollectionName, ClusterId), Problem> {
         Ok((CollectionName::new(&self.collection)?, cluster_id(&self.cluster_id)?))
     }
 
-    pub fn look(&self, shown: &Shown, caller: &Caller) -> Result<(Looked, crate::face::ClusterId), Problem> {
+    pub fn look(&self, shown: &Shown, caller: &Caller) -> Result<(Looked, ClusterId), Problem> {
         Ok((shown.look(caller, &self.collection)?, cluster_id(&self.cluster_id)?))
     }
 }
@@ -174,9 +185,9 @@ pub async fn members(
     Path(path): Path<OfCluster>,
     Query(page): Query<PageAsked>,
 ) -> Result<Answer<Members>, Problem> {
-    let (Looked { shown, .. }, id) = path.look(&shown, &caller)?;
-    shown.cluster(id).filter(|listed| listed.cluster.lives()).ok_or_else(|| Problem::no_such_cluster(id))?;
-    let Page { items, next } = shown.members(id, page.after::<AfterFace>()?, page.limit()?);
+    let (looked, id) = path.look(&shown, &caller)?;
+    looked.check_living(id)?;
+    let Page { items, next } = looked.shown.members(id, page.after::<AfterFace>()?, page.limit()?);
     let faces = items.iter().map(|face| Member { face_id: face.to_string() }).collect();
     Ok(Answer(Members { faces, next: next.as_ref().map(cursor) }))
 }

@@ -34,6 +34,7 @@ use crate::codec::{Decoded, Decoder};
 use crate::config::Kafka;
 use crate::face::{Offset, Partition, Place, Timestamp};
 use crate::kafka::{CountingProducer, ProducerError, ToTheEnd, client_config, create, with_options};
+use crate::progress::Progress;
 use crate::rejection::Reason;
 use crate::source::kafka::decoded;
 use crate::source::topics::{BROKER_TIMEOUT, check_topics};
@@ -109,13 +110,6 @@ impl Found {
         counts.sent -= 1;
         counts
     }
-}
-
-/// How far a step is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    pub done: u64,
-    pub of: u64,
 }
 
 /// Who follows a step, and may end it.

@@ -13,7 +13,7 @@ pub mod topics;
 pub use error::SourceError;
 pub use lag::Lag;
 pub use queue::{Knocker, Received, Receiver, Sender, queue};
-pub use rejected::{FaceRejected, Record};
+pub use rejected::{FaceRejected, Record, Told};
 
 use crate::face::{CollectionName, Face, FaceId};
 

@@ -1,12 +1,15 @@
 //! The one happening of a record that cannot be applied: it is logged, counted and turned into a
 //! dead letter in the same place, so that the three never drift apart.
 
+use std::time::Instant;
+
 use rdkafka::message::{BorrowedMessage, Message};
 use sha2::{Digest, Sha256};
 
 use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, RecordHash, Timestamp};
 use crate::metrics::Metrics;
-use crate::rejection::{DeadLetter, Rejection};
+use crate::rejection::{DeadLetter, Reason, Rejection};
+use crate::seldom::Seldom;
 
 /// What is remembered of a record once its payload is decoded: enough to find and recognise it.
 #[derive(Debug, Clone)]
@@ -45,6 +48,17 @@ impl Record {
     }
 }
 
+/// What the log was told of rejected records: one a minute of each reason and partition, and how many it was not told of
+/// since. The metric has them all.
+#[derive(Debug)]
+pub struct Told(Seldom<(Reason, Partition)>);
+
+impl Default for Told {
+    fn default() -> Told {
+        Told(Seldom::new(1))
+    }
+}
+
 /// A record that was not applied, and why.
 #[derive(Debug)]
 pub struct FaceRejected {
@@ -53,11 +67,14 @@ pub struct FaceRejected {
 }
 
 impl FaceRejected {
-    /// Tells everyone; the dead letter is the caller's to commit.
-    pub fn report(self, metrics: &Metrics) -> DeadLetter {
+    /// Tells everyone, the log as often as `told` has it; the dead letter is the caller's to commit.
+    pub fn report(self, metrics: &Metrics, told: &Told) -> DeadLetter {
         let FaceRejected { record, rejection } = self;
         let reason = rejection.reason.as_str();
-        tracing::warn!(place = %record.place, reason, detail = %rejection.detail, "record goes to the dead letters");
+        if let Some(left_out) = told.0.next((rejection.reason, record.place.partition), Instant::now()) {
+            let (place, detail) = (record.place, &rejection.detail);
+            tracing::warn!(%place, reason, %detail, left_out, "record goes to the dead letters");
+        }
         metrics.rejected.with_label_values(&[reason]).inc();
         DeadLetter {
             rejection,

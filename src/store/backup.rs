@@ -28,6 +28,7 @@ use super::verify::{Known, Report, verify};
 use super::{Store, StoreError};
 use crate::face::Timestamp;
 use crate::model::artefact::hex;
+use crate::progress::Progress;
 
 const MANIFEST: &str = "BACKUP.json";
 const STATE: &str = "state";
@@ -79,13 +80,6 @@ pub enum BackupError {
     Version { path: PathBuf, found: u32 },
     #[error("the backup {} holds a broken state: {what}; `facetd inspect repair` its folder `state`", path.display())]
     Broken { path: PathBuf, what: String },
-}
-
-/// How far a copy is, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    pub done: u64,
-    pub of: u64,
 }
 
 /// A state as it is between two commits; not all of it is copied yet.
@@ -283,15 +277,29 @@ impl Copier<'_> {
     }
 }
 
-/// What was restored.
+/// What was restored: it is whole and not in its place yet.
 #[derive(Debug)]
 pub struct Restored {
     pub manifest: Manifest,
     pub report: Report,
+    partial: Partial,
+    to: PathBuf,
 }
 
-/// Makes `to`, which is missing or empty, the state of the backup `from`. Nothing is there when any of
-/// its files is not what it was, or the state in it is broken.
+impl Restored {
+    /// Where it is until then.
+    pub fn path(&self) -> &Path {
+        self.partial.path()
+    }
+
+    /// Has it be in its place on disk.
+    pub fn put_in_place(&self) -> Result<(), StoreError> {
+        put_in_place(self.partial.path(), &self.to)
+    }
+}
+
+/// Makes the state of the backup `from` for `to`, which is missing or empty. Nothing is left of it when any of
+/// its files is not what it was, or the state in it is broken. Progress is in bytes, and then that of [`verify`].
 pub fn restore(
     from: &Path,
     to: &Path,
@@ -304,7 +312,7 @@ pub fn restore(
     let partial = Partial::of(to)?;
     make_private(partial.path())?;
     copy_folder(&from.join(STATE), partial.path())?;
-    let report = verify(partial.path(), known)?;
+    let report = verify(partial.path(), known, progress)?;
     if !report.is_whole() {
         let what = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string);
         let what = what.collect::<Vec<_>>().join("; ");
@@ -313,8 +321,7 @@ pub fn restore(
     if report.state_uuid.as_ref() != Some(&manifest.state_uuid) || report.commit_sequence != manifest.commit_sequence {
         return Err(tampered(from, MANIFEST, "tells of another state"));
     }
-    put_in_place(partial.path(), to)?;
-    Ok(Restored { manifest, report })
+    Ok(Restored { manifest, report, partial, to: to.to_path_buf() })
 }
 
 fn manifest(from: &Path) -> Result<Manifest, BackupError> {

@@ -9,9 +9,6 @@
 //! sled keeps what was overwritten in its file, which only a [`rewrite`] clears: when most of it is dead,
 //! or all of it at once where a stopped daemon's state is compacted, [`Store::compact_all`].
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
-
 use super::directory::VectorFileName;
 use super::keys;
 use super::records::CollectionRecord;
@@ -24,6 +21,9 @@ use crate::engine::changes::FaceRecord;
 use crate::engine::snapshot::Reach;
 use crate::face::{CollectionName, NodeId};
 use crate::failpoint;
+use crate::progress::{Progress, Tally};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 /// The share of dead records above which a vector file is worth writing anew. At one half a face costs
 /// one more write on average, and a file takes at most twice its room.
@@ -62,12 +62,17 @@ impl Store {
 
     /// Writes a collection's vector file anew, without its dead records. Nothing to do when there are none.
     pub fn compact(&mut self, collection: &CollectionName) -> Result<(), StoreError> {
+        self.compact_watched(collection, &|| {})
+    }
+
+    /// As [`Store::compact`]; tells of each record that is read.
+    fn compact_watched(&mut self, collection: &CollectionName, read: &dyn Fn()) -> Result<(), StoreError> {
         let Some(before) = self.collections.get(collection).copied() else { return Ok(()) };
         if before.dead() == 0 {
             return Ok(());
         }
         failpoint::reached("compact::begin");
-        let after = self.write_next_generation(collection, before)?;
+        let after = self.write_next_generation(collection, before, read)?;
         failpoint::reached("compact::written");
         self.make_it_count(collection, after)?;
         failpoint::reached("compact::counts");
@@ -81,6 +86,7 @@ impl Store {
         &self,
         collection: &CollectionName,
         before: CollectionRecord,
+        read: &dyn Fn(),
     ) -> Result<CollectionRecord, StoreError> {
         let mut live = HashSet::new();
         for key in self.space.keys(&keys::faces(collection)) {
@@ -88,7 +94,11 @@ impl Store {
             live.insert(node);
         }
         let path = self.directory.vectors(collection, before.generation + 1);
-        let written = self.vectors(collection, &before).rewrite(path, |node: NodeId| live.contains(&node))?;
+        let lives = |node: NodeId| {
+            read();
+            live.contains(&node)
+        };
+        let written = self.vectors(collection, &before).rewrite(path, lives)?;
         if written.records != before.faces {
             let what = format!("collection {collection} has {} faces and {} embeddings", before.faces, written.records);
             return Err(self.damaged(&what));
@@ -121,17 +131,26 @@ impl Store {
         Ok(())
     }
 
-    /// Writes everything in the directory at `path` anew, so that nothing is left in its files of
-    /// what was erased, replaced or published. No facetd may have it open.
-    pub fn compact_all(path: &Path) -> Result<Compacted, StoreError> {
-        let mut store = Store::open_existing(path)?;
+    /// Writes everything in the directory anew, so that nothing is left in its files of what was erased, replaced or
+    /// published. Progress is in records.
+    pub fn compact_all(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Compacted, StoreError> {
+        let store = &mut self;
         let bytes_before = store.size_on_disk()?;
         let names: Vec<CollectionName> = store.collections().cloned().collect();
+        let with_dead = store.collections.values().filter(|record| record.dead() > 0);
+        let in_sled = store.space.count(&[]) - store.space.count(&keys::sums());
+        let records = with_dead.map(|record| record.records).sum::<u64>() + in_sled as u64;
+        let tally = RefCell::new(Tally::new(records, progress));
+        let read = || tally.borrow_mut().add(1);
         for name in names {
-            store.compact(&name)?;
+            store.compact_watched(&name, &read)?;
             store.compact_snapshots(&name)?;
         }
-        store.rewrite_sled()?;
+        let as_it_is = |key: &[u8], value: &[u8]| {
+            read();
+            rewrite::as_it_is(key, value)
+        };
+        rewrite::rewrite(&store.space, &store.directory, &as_it_is)?;
         Ok(Compacted { bytes_before, bytes_after: store.size_on_disk()? })
     }
 

@@ -122,6 +122,11 @@ pub fn is_of_the_state(key: &[u8]) -> bool {
         || suppressed_of(key).is_some()
 }
 
+/// Whether a key is of one of the three records that each face has: itself, its id, its linkages.
+pub fn is_of_a_face(key: &[u8]) -> bool {
+    matches!(key.first(), Some(b'f' | b'i' | b'l'))
+}
+
 pub fn nodes(collection: &CollectionName) -> Key {
     inside(b"i", collection, &[])
 }

@@ -28,6 +28,7 @@ use super::vectors::VectorFile;
 use super::verify::{Known, Report, verify};
 use crate::engine::changes::NewVector;
 use crate::face::{CollectionName, Position, Timestamp};
+use crate::progress::Progress;
 
 /// Records and embeddings written at once.
 const WRITTEN_AT_ONCE: usize = 1024;
@@ -46,31 +47,54 @@ pub struct Repaired {
     pub said: Vec<String>,
 }
 
-/// Makes of the state in `from` a whole one in `to`, which is new or empty.
-pub fn repair(from: &Path, to: &Path, known: &Known) -> Result<Repaired, StoreError> {
+/// A repaired state that is whole and not in its place yet.
+#[derive(Debug)]
+pub struct Mended {
+    repaired: Repaired,
+    partial: Partial,
+    export: Export,
+    to: PathBuf,
+}
+
+impl Mended {
+    /// Where it is until then.
+    pub fn path(&self) -> &Path {
+        self.partial.path()
+    }
+
+    /// Has it be in its place on disk, what is left of lost faces first.
+    pub fn put_in_place(self) -> Result<Repaired, StoreError> {
+        let Mended { repaired, partial, export, to } = self;
+        let exported = export.put_in_place(&beside(&to, "lost.jsonl"))?;
+        put_in_place(partial.path(), &to)?;
+        Ok(Repaired { exported, ..repaired })
+    }
+}
+
+/// Makes of the state in `from` a whole one for `to`, which is new or empty. Progress is that of [`verify`], before and after.
+pub fn repair(from: &Path, to: &Path, known: &Known, progress: &mut dyn FnMut(Progress)) -> Result<Mended, StoreError> {
     check_empty(to)?;
-    let report = verify(from, known)?;
+    let report = verify(from, known, progress)?;
     let look = Look::open(from)?;
     let partial = Partial::of(to)?;
     let export = Export { path: partial_export(to), file: None, lost: 0 };
     let repair = Repair { look: &look, report: &report, said: Vec::new(), export };
-    let repaired = repair.write(partial.path()).map_err(|error| look.failed(error))?;
-    let Repair { said, export, .. } = repaired.repair;
+    let written = repair.write(partial.path()).map_err(|error| look.failed(error))?;
+    let Repair { said, export, .. } = written.repair;
     for name in audit_logs(from)? {
         let (log, copy) = (from.join(&name), partial.path().join(&name));
         std::fs::copy(&log, &copy).map_err(StoreError::io(&log))?;
     }
 
-    let report = verify(partial.path(), known)?;
+    let report = verify(partial.path(), known, progress)?;
     if !report.is_whole() {
         let what = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string);
         let what = format!("repaired, it is still: {}; this is a bug", what.collect::<Vec<_>>().join("; "));
         return Err(StoreError::Damaged { path: from.to_path_buf(), what });
     }
-    let lost = export.lost;
-    let exported = export.put_in_place(&beside(to, "lost.jsonl"))?;
-    put_in_place(partial.path(), to)?;
-    Ok(Repaired { state_uuid: repaired.state_uuid, faces: repaired.faces, lost, exported, said })
+    let Written { state_uuid, faces, .. } = written;
+    let repaired = Repaired { state_uuid, faces, lost: export.lost, exported: None, said };
+    Ok(Mended { repaired, partial, export, to: to.to_path_buf() })
 }
 
 /// Refuses a folder that has something in it.
@@ -154,6 +178,7 @@ struct Repair<'a> {
 }
 
 /// Where what is left of lost faces goes; the file is made when there is any.
+#[derive(Debug)]
 struct Export {
     path: PathBuf,
     file: Option<File>,

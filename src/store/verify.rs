@@ -30,10 +30,16 @@ use crate::engine::cluster::{ClusterSettings, Clusters, Differing};
 use crate::engine::event::Event;
 use crate::engine::standing::Standing;
 use crate::face::{CollectionName, Embedding, NodeId, Offset, Partition, Position, Timestamp};
+use crate::progress::{Progress, Tally};
 
 /// Faces up to which a settled collection's clusters are held against its linkages, when nobody says
 /// otherwise: the shipped `engine.hnsw_few`.
 pub const FEW: usize = 40_000;
+
+/// How often something of a face is looked at: its [three records](keys::is_of_a_face) alone and with those of its
+/// collection, its embedding, and all of it in the checks.
+const LOOKS_A_FACE: u64 = 2 * RECORDS_A_FACE + 2;
+const RECORDS_A_FACE: u64 = 3;
 
 /// The merging rule that clusters are to be the result of.
 pub struct Rule<'a> {
@@ -121,8 +127,9 @@ impl Report {
     }
 }
 
-/// Checks the state in `path`. An error: it could not be looked at.
-pub fn verify(path: &Path, known: &Known) -> Result<Report, StoreError> {
+/// Checks the state in `path`. An error: it could not be looked at. Progress is in looks at what there is of a face, and
+/// begins once sled is copied.
+pub fn verify(path: &Path, known: &Known, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
     let mut report = Report::new();
     let look = match Look::open(path) {
         Ok(look) => look,
@@ -134,16 +141,29 @@ pub fn verify(path: &Path, known: &Known) -> Result<Report, StoreError> {
     }
     report.state_uuid = Some(look.identity.state_uuid.clone());
     report.mends = look.mends.clone();
-    match (Verifier { look: &look, known, report }).run().map_err(|error| look.failed(error)) {
+    let verified = faces_said(&look).and_then(|faces| {
+        let tally = Tally::new(faces.saturating_mul(LOOKS_A_FACE), progress);
+        Verifier { look: &look, known, report, tally, faces }.run()
+    });
+    match verified.map_err(|error| look.failed(error)) {
         Err(error @ StoreError::Unreadable { .. }) => Ok(Report::of_an_unreadable(&error)),
         report => report,
     }
+}
+
+/// How many faces the collections say they have.
+fn faces_said(look: &Look) -> Result<u64, StoreError> {
+    let records = look.space.survey::<CollectionRecord>(&keys::collections(), &mut Vec::new())?;
+    Ok(records.iter().map(|(_, record)| record.faces).fold(0, u64::saturating_add))
 }
 
 struct Verifier<'a> {
     look: &'a Look,
     known: &'a Known<'a>,
     report: Report,
+    tally: Tally<'a>,
+    /// As the collections say.
+    faces: u64,
 }
 
 impl Verifier<'_> {
@@ -179,6 +199,7 @@ impl Verifier<'_> {
         let mut unreadable: BTreeSet<Vec<u8>> = BTreeSet::new();
         self.look.space.look_over(|key, is_whole| {
             records += 1;
+            self.tally.add(u64::from(keys::is_of_a_face(key)));
             if !is_whole {
                 unreadable.extend(sums::scope(key).map(<[u8]>::to_vec));
             }
@@ -192,6 +213,8 @@ impl Verifier<'_> {
                 broken.push(format!("the record {}", key.escape_ascii()));
             }
         })?;
+        // Not every face has linkages.
+        self.tally.reach(self.faces.saturating_mul(RECORDS_A_FACE));
         // A record that cannot be read is told of as that.
         for scope in self.look.space.incomplete()?.into_iter().filter(|scope| !unreadable.contains(scope)) {
             broken.push(match scope.is_empty() {
@@ -231,6 +254,7 @@ impl Verifier<'_> {
     ) -> Result<(), StoreError> {
         let mut own = Vec::new();
         let parts = Parts::read(&self.look.space, name, record, &mut own)?;
+        self.tally.add(RECORDS_A_FACE * parts.faces.len() as u64);
         let kinds: HashSet<u8> = own.iter().filter_map(|key| key.first().copied()).collect();
         damaged.extend(own);
         let embeddings = self.vectors(&parts)?;
@@ -279,6 +303,7 @@ impl Verifier<'_> {
         let is_whole = broken.is_empty() && kinds.is_empty() && embeddings.len() == faces;
         self.report.found(broken);
         self.clusters_against_linkages(parts, embeddings, is_whole);
+        self.tally.add(faces as u64);
         Ok(())
     }
 
@@ -322,6 +347,7 @@ impl Verifier<'_> {
         let file = vector_file(self.look, &parts.name, &parts.record);
         let nodes: HashSet<NodeId> = parts.faces.iter().map(|&(node, _)| node).collect();
         let survey = file.survey(|node| nodes.contains(&node))?;
+        self.tally.add(nodes.len() as u64);
         self.report.looked_at(Check::Vectors, parts.record.records as usize);
         let shown = file.path.display();
         let broken = |what: String| Broken { check: Check::Vectors, collection: Some(parts.name.clone()), what };

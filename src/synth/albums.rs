@@ -10,6 +10,7 @@
 //! A demo model is trained on this very stream, which may never change.
 
 use super::{Labelled, Range, SplitMix64, Synth, normalise};
+use crate::progress::{Progress, Tally};
 
 /// How often a person is the look-alike of an earlier one.
 const LOOK_ALIKES: f64 = 0.4;
@@ -26,16 +27,20 @@ const BAD_DRIFT: f64 = 1.1;
 /// The direction of bad pictures belongs to the network that makes embeddings, not to a data set: it has a seed of its own.
 const NETWORK_SEED: u64 = 0x000f_ace5;
 
-pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth) -> Labelled {
+pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth, progress: &mut dyn FnMut(Progress)) -> Labelled {
     let mut random = SplitMix64(seed);
     let mut labels = labels(faces, &mut random);
-    let people = people(labels.last().map_or(0, |&last| last as usize + 1), dimension, &mut random);
+    let count = labels.last().map_or(0, |&last| last as usize + 1);
+    // A person takes about as long as a face.
+    let mut tally = Tally::new((count + faces) as u64, progress);
+    let people = people(count, dimension, &mut random, &mut tally);
     random.shuffle(&mut labels);
 
     let bad = SplitMix64(NETWORK_SEED).direction(dimension);
     let mut embeddings = Vec::with_capacity(faces * dimension);
     for &label in &labels {
         embeddings.extend(people[label as usize].face(&bad, &mut random).into_iter().map(|value| value as f32));
+        tally.add(1);
     }
     Labelled { embeddings, labels, dimension }
 }
@@ -65,7 +70,7 @@ struct Person {
     spread: f64,
 }
 
-fn people(count: usize, dimension: usize, random: &mut SplitMix64) -> Vec<Person> {
+fn people(count: usize, dimension: usize, random: &mut SplitMix64, tally: &mut Tally) -> Vec<Person> {
     let mut people: Vec<Person> = Vec::with_capacity(count);
     for _ in 0..count {
         let mut direction = random.direction(dimension);
@@ -79,6 +84,7 @@ fn people(count: usize, dimension: usize, random: &mut SplitMix64) -> Vec<Person
         let half = random.within(ARC);
         let arc = random.direction(dimension).into_iter().map(|value| value * half).collect();
         people.push(Person { direction, arc, spread: random.within(SPREAD) });
+        tally.add(1);
     }
     people
 }

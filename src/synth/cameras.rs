@@ -31,6 +31,7 @@
 //! Cost: also `5 * dimension` values for each person, and as many normal numbers.
 
 use super::{Labelled, Range, SplitMix64, Synth, normalise};
+use crate::progress::{Progress, Tally};
 
 /// What a collection of this kind is made of.
 pub(super) struct Setting {
@@ -87,12 +88,20 @@ const CAMERAS: Setting = Setting {
     bad_spread: 0.5,
 };
 
-pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth) -> Labelled {
-    CAMERAS.generate(faces, dimension, &mut SplitMix64(seed))
+pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth, progress: &mut dyn FnMut(Progress)) -> Labelled {
+    let mut tally = Tally::new(faces as u64, progress);
+    CAMERAS.generate(faces, dimension, &mut SplitMix64(seed), &mut || tally.add(1))
 }
 
 impl Setting {
-    pub(super) fn generate(&self, faces: usize, dimension: usize, random: &mut SplitMix64) -> Labelled {
+    /// Tells of each face that is made.
+    pub(super) fn generate(
+        &self,
+        faces: usize,
+        dimension: usize,
+        random: &mut SplitMix64,
+        made: &mut dyn FnMut(),
+    ) -> Labelled {
         let scene = Scene::draw(self, dimension, random);
         let sizes = self.sizes(faces, random);
         let people = self.people(sizes.len(), dimension, random);
@@ -104,6 +113,7 @@ impl Setting {
         for &label in &labels {
             let face = people[label as usize].face(self, &scene, random);
             embeddings.extend(face.into_iter().map(|value| value as f32));
+            made();
         }
         Labelled { embeddings, labels, dimension }
     }

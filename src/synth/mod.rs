@@ -12,6 +12,8 @@ mod albums;
 mod cameras;
 mod varied;
 
+use crate::progress::Progress;
+
 /// What kind of collection the faces are from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -45,10 +47,15 @@ pub struct Labelled {
 
 impl Synth {
     pub fn generate(&self) -> Labelled {
+        self.generate_watched(&mut |_| ())
+    }
+
+    /// As [`Synth::generate`], for somebody who waits.
+    pub fn generate_watched(&self, progress: &mut dyn FnMut(Progress)) -> Labelled {
         match self.kind {
-            Kind::Albums => albums::generate(self),
-            Kind::Cameras => cameras::generate(self),
-            Kind::Varied => varied::generate(self),
+            Kind::Albums => albums::generate(self, progress),
+            Kind::Cameras => cameras::generate(self, progress),
+            Kind::Varied => varied::generate(self, progress),
         }
     }
 }
@@ -125,5 +132,22 @@ impl Labelled {
     fn cosine(&self, one: usize, other: usize) -> f32 {
         let row = |face: usize| &self.embeddings[face * self.dimension..(face + 1) * self.dimension];
         row(one).iter().zip(row(other)).map(|(a, b)| a * b).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::came_to_its_end;
+
+    #[test]
+    fn who_waits_is_told_how_far_it_is_and_gets_the_same() {
+        for kind in [Kind::Albums, Kind::Cameras, Kind::Varied] {
+            let synth = Synth { kind, faces: 20_000, dimension: 2, seed: 1 };
+            let mut told = Vec::new();
+            let made = synth.generate_watched(&mut |progress| told.push(progress));
+            assert!(came_to_its_end(&told), "{kind:?}: {} times, at last {:?}", told.len(), told.last());
+            assert_eq!(made, synth.generate());
+        }
     }
 }

@@ -12,6 +12,7 @@
 
 use super::cameras::Setting;
 use super::{Labelled, Range, SplitMix64, Synth, normalise};
+use crate::progress::{Progress, Tally};
 
 /// Faces of one collection.
 const FACES: Range = Range { low: 1_000.0, high: 4_000.0 };
@@ -27,7 +28,8 @@ const DECAY: Range = Range { low: 0.0, high: 8.0 };
 /// How far all faces lie to one side, one face's own part having length 1.
 const SIDE: Range = Range { low: 0.0, high: 0.6 };
 
-pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth) -> Labelled {
+pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth, progress: &mut dyn FnMut(Progress)) -> Labelled {
+    let mut tally = Tally::new(faces as u64, progress);
     let mut random = SplitMix64(seed);
     let mut rows: Vec<(u32, Vec<f32>)> = Vec::with_capacity(faces);
     let mut people = 0;
@@ -35,10 +37,11 @@ pub(super) fn generate(&Synth { faces, dimension, seed, .. }: &Synth) -> Labelle
         let size = (random.within(FACES) as usize).min(faces - rows.len());
         let setting = Setting::drawn(dimension, &mut random);
         let network = Network::drawn(dimension, &mut random);
-        let collection = network.see(setting.generate(size, dimension, &mut random));
+        let collection = network.see(setting.generate(size, dimension, &mut random, &mut || {}));
         let labels = collection.labels.iter().map(|label| people + label);
         rows.extend(labels.zip(collection.embeddings.chunks_exact(dimension).map(<[f32]>::to_vec)));
         people += collection.labels.iter().max().map_or(0, |last| last + 1);
+        tally.add(size as u64);
     }
     random.shuffle(&mut rows);
     let (labels, embeddings): (Vec<u32>, Vec<Vec<f32>>) = rows.into_iter().unzip();
@@ -146,7 +149,7 @@ mod tests {
             cosines.iter().sum::<f32>() / cosines.len().max(1) as f32
         };
         let means: Vec<f32> =
-            (0..20).map(|_| mean(Setting::drawn(64, &mut random).generate(400, 64, &mut random))).collect();
+            (0..20).map(|_| mean(Setting::drawn(64, &mut random).generate(400, 64, &mut random, &mut || {}))).collect();
         let (least, most) = means.iter().fold((1.0f32, 0.0f32), |(low, high), &mean| (low.min(mean), high.max(mean)));
         assert!(least < 0.4 && most > 0.6, "{means:?}");
     }

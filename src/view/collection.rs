@@ -106,6 +106,11 @@ impl CollectionView {
         self.clusters.get(id)
     }
 
+    /// The living cluster that it went into, or it itself.
+    pub fn living_of(&self, id: ClusterId) -> Option<&Listed> {
+        self.clusters.living_of(id)
+    }
+
     pub fn constraint(&self, pair: &PairOfFaces) -> Option<&Constraint> {
         self.constraints.get(pair)
     }

@@ -128,6 +128,15 @@ impl Book {
         self.records.get(&id).map(|record| &record.cluster)
     }
 
+    /// Where the way of a cluster ends: itself, while it lives.
+    pub fn living_of(&self, id: ClusterId) -> Option<ClusterId> {
+        let mut cluster = self.get(id)?;
+        while let Some(into) = cluster.merged_into {
+            cluster = self.get(into)?;
+        }
+        Some(cluster.id)
+    }
+
     /// The faces of a living cluster, in no order.
     pub fn members(&self, id: ClusterId) -> &[NodeId] {
         self.records.get(&id).map_or(&[], |record| &record.members)

@@ -176,6 +176,11 @@ fn a_pinned_cluster_outlives_an_older_one() {
     });
     let (cluster, merged) = merged.expect("the bridge merges them");
     assert_eq!((cluster.id, cluster.name.as_deref(), merged), (younger, Some("Ada"), ClusterId(1)));
+
+    // Who asks for the one that merged is told where it went.
+    let outcomes = apply(&mut engine, vec![Request::EraseCluster { cluster: merged }], 0).outcomes;
+    let [Outcome::Rejected(rejection)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(rejection.detail, format!("cluster {merged} went into cluster {younger}; name that one"));
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn what_is_committed_after_the_cut_is_not_in_the_backup() {
     assert_eq!(store.needs_compaction(), [lobby()]);
 
     let restored = restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+    restored.put_in_place().unwrap();
     assert_eq!(restored.manifest, manifest);
     assert_eq!(held(&open(&into)), [1, 2, 3]);
     assert_eq!(open(&into).state_uuid(), store.state_uuid());
@@ -48,7 +49,7 @@ fn a_publisher_at_work_leaves_no_gap() {
             let last = publisher.is_finished();
             let [to, into] = ["backup", "restored"].map(|name| folder.path().join(format!("{name}-{number}")));
             store.cut(&to).unwrap().finish(Timestamp(7), &mut |_| ()).unwrap();
-            restore(&to, &into, &Known::default(), &mut |_| ()).unwrap();
+            restore(&to, &into, &Known::default(), &mut |_| ()).unwrap().put_in_place().unwrap();
             let restored = open(&into);
             let outbox = restored.outbox();
             let published = outbox.published().unwrap().sequence;

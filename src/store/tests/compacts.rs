@@ -1,6 +1,7 @@
 //! Compaction keeps what lives and nothing else, and wherever it dies the directory opens right.
 
 use super::*;
+use crate::progress::came_to_its_end;
 
 /// Faces 1, 3 and 4, which stands where 2 was erased: one record of four is dead.
 fn churned(folder: &Path) -> Store {
@@ -54,7 +55,7 @@ fn a_compaction_that_dies_after_any_step_leaves_a_whole_state() {
             // It dies while it writes.
             std::fs::write(folder.path().join("vectors/lobby.2.vectors"), b"facetd-v").unwrap();
         } else {
-            let after = store.write_next_generation(&lobby(), before).unwrap();
+            let after = store.write_next_generation(&lobby(), before, &|| {}).unwrap();
             if steps == 2 {
                 store.make_it_count(&lobby(), after).unwrap();
             }
@@ -113,7 +114,10 @@ fn after_compact_all_nothing_is_left_of_what_was_erased() {
         let (found, named) = traces(number);
         assert!(found > 0 && named, "face {number}: the search finds what compaction is to remove");
     }
-    let compacted = Store::compact_all(folder.path()).unwrap();
+    let mut told = Vec::new();
+    let compacted =
+        Store::open_existing(folder.path()).unwrap().compact_all(&mut |progress| told.push(progress)).unwrap();
+    assert!(came_to_its_end(&told), "{told:?}");
     assert!(compacted.bytes_after < compacted.bytes_before, "{compacted:?}");
     for number in 1..=20 {
         assert_eq!(traces(number), (0, false), "face {number}");

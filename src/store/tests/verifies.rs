@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::engine::changes::{Constraint, ConstraintKind};
+use crate::progress::came_to_its_end;
 use crate::store::checks::Check;
 use crate::store::records::LinkagesRecord;
 use crate::store::repair::{Repaired, repair};
@@ -53,7 +54,16 @@ fn sound(folder: &Path) -> Store {
 }
 
 fn verified(folder: &Path) -> Report {
-    verify(folder, &Known::default()).unwrap()
+    verify(folder, &Known::default(), &mut |_| ()).unwrap()
+}
+
+#[test]
+fn who_waits_is_told_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(sound(folder.path()));
+    let mut told = Vec::new();
+    verify(folder.path(), &Known::default(), &mut |progress| told.push(progress)).unwrap();
+    assert!(came_to_its_end(&told), "{told:?}");
 }
 
 /// The homes of the faces of a state, by id.
@@ -70,7 +80,9 @@ fn homes(store: &Store) -> std::collections::BTreeMap<String, (ClusterId, Arriva
 fn repaired(folder: &Path, lost: &[u64], case: &str) -> (Repaired, Store) {
     let to = folder.parent().unwrap().join("repaired");
     let before = verified(folder);
-    let repaired = repair(folder, &to, &Known::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let repaired =
+        repair(folder, &to, &Known::default(), &mut |_| ()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let repaired = repaired.put_in_place().unwrap();
     let report = verified(&to);
     assert!(report.is_whole() && report.mends.is_empty(), "{case}: {report:#?}");
     assert_ne!(report.state_uuid, before.state_uuid, "{case}");
@@ -133,14 +145,17 @@ fn a_state_in_use_or_newer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let store = sound(&path);
-    assert!(matches!(verify(&path, &Known::default()), Err(StoreError::Locked { .. })));
+    assert!(matches!(verify(&path, &Known::default(), &mut |_| ()), Err(StoreError::Locked { .. })));
     let mut batch = Batch::default();
     batch.put(keys::identity(), &(FORMAT + 1));
     store.space.apply(batch).unwrap();
     drop(store);
-    assert!(matches!(verify(&path, &Known::default()), Err(StoreError::NewerFormat { .. })));
-    assert!(matches!(verify(&folder.path().join("nothing"), &Known::default()), Err(StoreError::Missing { .. })));
-    assert!(matches!(repair(&path, folder.path(), &Known::default()), Err(StoreError::NotEmpty { .. })));
+    assert!(matches!(verify(&path, &Known::default(), &mut |_| ()), Err(StoreError::NewerFormat { .. })));
+    assert!(matches!(
+        verify(&folder.path().join("nothing"), &Known::default(), &mut |_| ()),
+        Err(StoreError::Missing { .. })
+    ));
+    assert!(matches!(repair(&path, folder.path(), &Known::default(), &mut |_| ()), Err(StoreError::NotEmpty { .. })));
 }
 
 #[test]
@@ -155,7 +170,7 @@ fn what_sled_cannot_read_is_named_where_it_is_and_nothing_else_is_called_right()
     assert!(report.ended_early && report.broken().len() == 1, "{report:#?}");
     let told = report.checks.iter().flat_map(|checked| &checked.broken).map(ToString::to_string).collect::<String>();
     assert!(told.contains(path.join("sled").to_str().unwrap()) && told.contains("backup"), "{told}");
-    let repaired = repair(&path, &folder.path().join("repaired"), &Known::default());
+    let repaired = repair(&path, &folder.path().join("repaired"), &Known::default(), &mut |_| ());
     assert!(matches!(repaired, Err(StoreError::Unreadable { .. })), "{repaired:?}");
     std::fs::remove_dir_all(path.join("sled")).unwrap();
     assert!(verified(&path).ended_early);
@@ -540,7 +555,7 @@ fn damage_of_each_kind_is_named_and_repaired() {
         assert!(told.iter().any(|told| told.contains(named)), "{name}: {told:?}");
         if *name == "a face that was erased for good" || *name == "a home that is not there" {
             let to = folder.path().join("repaired");
-            let repaired = repair(&path, &to, &Known::default()).unwrap();
+            let repaired = repair(&path, &to, &Known::default(), &mut |_| ()).unwrap().put_in_place().unwrap();
             assert!(verified(&to).is_whole() && repaired.exported.is_none(), "{name}: {repaired:?}");
             continue;
         }
@@ -589,7 +604,7 @@ fn clusters_that_the_rule_would_make_differently_are_named() {
     let merging = Merging { rule: MergingRule::Single, threshold: 0.5, threshold_off: 0.4 };
     let settings = |_: &CollectionName| ClusterSettings { merging, max_component: 1, quality_floor: 0.0 };
     let known = |few| Known { rule: Some(Rule { model: model(), settings: &settings }), few };
-    let report = verify(&path, &known(100)).unwrap();
+    let report = verify(&path, &known(100), &mut |_| ()).unwrap();
     assert!(report.is_whole() && report.checks[Check::Rule as usize].looked_at == 2, "{report:#?}");
 
     // What hysteresis alone keeps together is no damage, what neither makes is.
@@ -598,19 +613,19 @@ fn clusters_that_the_rule_would_make_differently_are_named() {
         put_linkages(&store, node, &[(to, 0.45)], 1);
     }
     drop(store);
-    assert!(verify(&path, &known(100)).unwrap().is_whole());
+    assert!(verify(&path, &known(100), &mut |_| ()).unwrap().is_whole());
     let store = open(&path);
     put_linkages(&store, 0, &[(2, 0.9), (3, 0.7)], 1);
     drop(store);
-    let report = verify(&path, &known(100)).unwrap();
+    let report = verify(&path, &known(100), &mut |_| ()).unwrap();
     assert_eq!(report.broken(), BTreeSet::from([Check::Rule]), "{report:#?}");
-    let larger = verify(&path, &known(3)).unwrap();
+    let larger = verify(&path, &known(3), &mut |_| ()).unwrap();
     assert!(larger.is_whole() && larger.notes[0].contains("engine.hnsw_few"), "{larger:#?}");
     let to = folder.path().join("repaired");
-    repair(&path, &to, &known(100)).unwrap();
-    let report = verify(&to, &known(100)).unwrap();
+    repair(&path, &to, &known(100), &mut |_| ()).unwrap().put_in_place().unwrap();
+    let report = verify(&to, &known(100), &mut |_| ()).unwrap();
     assert!(report.is_whole() && report.notes[0].contains("has not settled"), "{report:#?}");
     let other = Model { fingerprint: "xyz".repeat(8), ..model() };
     let other = Known { rule: Some(Rule { model: other, settings: &settings }), few: 100 };
-    assert!(matches!(verify(&path, &other), Err(StoreError::OtherModel { .. })));
+    assert!(matches!(verify(&path, &other, &mut |_| ()), Err(StoreError::OtherModel { .. })));
 }
