@@ -348,10 +348,11 @@ fn face(row: usize, embedding: Embedding) -> Intake {
     let id = FaceId::new(&format!("cam4/{row}")).unwrap();
     let record = Record {
         place,
-        key: Some(id.as_str().as_bytes().to_vec()),
+        key: Some(id.as_str().as_bytes().into()),
         payload_bytes: 0,
         payload_sha256: [0; 32],
         timestamp: None,
+        followed: None,
     };
     let face = Face { id, embedding, frame_id: None, quality: None, captured_at: None, place };
     Intake { record, content: Content::Face { collection: CollectionName::new("default").unwrap(), face } }

@@ -17,6 +17,7 @@
 //! | [`http`] | the API, metrics and health |
 //! | [`daemon`] | the rooms wired into threads, with one way to stop: [`shutdown`]; reloading; reclustering |
 //! | [`notify`] | what systemd is told |
+//! | [`traces`] | what took how long, as spans to a collector |
 //!
 //! [`config`] and [`metrics`] declare every key and every metric in one place; [`clock`] is the one there is; [`failpoint`] is where
 //! tests have the program die; [`progress`] is how long work is watched,
@@ -58,4 +59,5 @@ pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod synth;
+pub mod traces;
 pub mod view;

@@ -88,6 +88,7 @@ pub struct Metrics {
     pub http_certificate_expiry: IntGauge,
     pub http_renewal_failures: IntCounterVec,
     pub audit_failures: IntCounter,
+    pub traces_dropped: IntCounter,
 }
 
 /// Faces erased, by cause.
@@ -381,6 +382,11 @@ impl Metrics {
                 "facetd_audit_failures_total",
                 "Lines that could not be written to the audit log: what was asked for by hand was refused, or was done and has no \
                  outcome written down; the log says which and why",
+            ),
+            traces_dropped: new.counter(
+                "facetd_traces_dropped_total",
+                "Spans that did not reach the collector of traces.endpoint: it is away, slow or refuses them, see the log for \
+                 why; nothing else waits for it",
             ),
             registry: new.registry,
         };

@@ -301,7 +301,7 @@ fn three_people(driven: &mut Driven, topic: &mut Topic, people: &mut People) -> 
 /// The same records again, as later ones: as when an input topic is filled from its archive.
 fn again(topic: &mut Topic, records: &[Intake]) -> Vec<Intake> {
     let later = |record: &Intake| {
-        let id = String::from_utf8(record.record.key.clone().unwrap()).unwrap();
+        let id = String::from_utf8(record.record.key.clone().unwrap().into_vec()).unwrap();
         let place = topic.erase("default", &id).record;
         Intake { record: place, content: record.content.clone() }
     };

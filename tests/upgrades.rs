@@ -84,7 +84,14 @@ impl Input {
     fn record(&mut self, partition: usize, id: &str) -> Record {
         let place = Place { partition: Partition(partition as i32), offset: Offset(self.next[partition]) };
         self.next[partition] += 1;
-        Record { place, key: Some(id.as_bytes().to_vec()), payload_bytes: 7, payload_sha256: [3; 32], timestamp: None }
+        Record {
+            place,
+            key: Some(id.as_bytes().into()),
+            payload_bytes: 7,
+            payload_sha256: [3; 32],
+            timestamp: None,
+            followed: None,
+        }
     }
 
     fn face(&mut self, collection: &str, id: &str, values: &[f32], frame: Option<&str>) -> Intake {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use facetd::audit::{Audit, AuditError};
 use facetd::clock::now;
-use facetd::config::{CollectionSettings, Collections, Config, Http};
+use facetd::config::{CollectionSettings, Collections, Config, Http, Traces};
 use facetd::daemon::LoadedModel;
 use facetd::daemon::shard::ShardSettings;
 use facetd::http::access::Tokens;
@@ -16,6 +16,7 @@ use facetd::http::tls::Certificate;
 use facetd::model::{Device, OnnxModel, Stage};
 use facetd::source::topics::check_topics;
 use facetd::store::{Model, Store, StoreError};
+use facetd::traces;
 use serde::{Serialize, Serializer};
 
 use super::ending::Found;
@@ -141,6 +142,9 @@ fn check_all(arguments: &Arguments, config: &Config, checks: &mut Checks) {
         checks.tell("page", check_page(&config.http));
     }
     checks.tell("audit", Verdict::of(check_audit(config)));
+    if let Some(taken) = traces::try_out(&config.traces) {
+        checks.tell("traces", check_traces(&config.traces, taken));
+    }
     for kept in retention(&config.collections) {
         checks.tell("keeps", Verdict::Ok(kept));
     }
@@ -212,6 +216,14 @@ fn check_audit(config: &Config) -> Result<String, AuditError> {
     // The state's folder is made first.
     let is_there = (folder.exists() || path.parent() != Some(folder)) && Audit::look(&path)?;
     Ok(format!("{}{}", path.display(), if is_there { "" } else { " will be made" }))
+}
+
+/// Whether spans would arrive. Without them it runs all the same.
+fn check_traces(traces: &Traces, taken: Result<(), String>) -> Verdict {
+    match taken {
+        Ok(()) => Verdict::Ok(format!("{}, {} of batches and requests", traces.endpoint, traces.sample)),
+        Err(why) => Verdict::Warn(format!("{} takes none, they would be lost: {why}", traces.endpoint)),
+    }
 }
 
 /// What is kept of which collections, where anything ever expires.

@@ -10,7 +10,7 @@ use super::secrets;
 const ENVIRONMENT_PREFIX: &str = "FACETD_";
 const ENVIRONMENT_SEPARATOR: &str = "__";
 /// The tables whose keys are the user's own.
-const FREE_TABLES: [&str; 2] = ["kafka.librdkafka_options", "collections.override"];
+const FREE_TABLES: [&str; 3] = ["kafka.librdkafka_options", "collections.override", "traces.headers"];
 
 /// What systemd was told to load (`LoadCredential=`): files named as variables are, with the value alone.
 pub(super) fn credentials() -> impl Iterator<Item = (String, String)> {

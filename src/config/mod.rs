@@ -9,6 +9,7 @@ mod layers;
 mod places;
 mod plain;
 mod secrets;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ pub struct Config {
     pub limits: Limits,
     pub http: Http,
     pub log: Log,
+    pub traces: Traces,
     #[serde(skip)]
     keys: Keys,
     /// What is not wrong and yet should be known.
@@ -221,6 +223,19 @@ pub struct Log {
     /// File of what was done by hand, over HTTP and by commands: erased, moved, tied, parted, pinned, named; a JSON line each.
     /// Empty: audit.jsonl in state.dir.
     pub audit: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Collector that spans go to, with OTLP over HTTP: the base of its URL, such as "http://127.0.0.1:4318", to which /v1/traces
+    /// is added. Empty: no traces.
+    pub endpoint: String,
+    /// Share of batches, and of requests to the API, that is traced, 0 to 1. What comes with a sampled traceparent always is.
+    pub sample: f64,
+    /// Headers to send along, such as { authorization = "Bearer ..." }. Better given as FACETD_TRACES__HEADERS than written here,
+    /// where everyone may read them.
+    pub headers: BTreeMap<String, Secret>,
 }
 
 /// How often an entry reaches Kafka.
@@ -438,7 +453,7 @@ impl Config {
                 errors.push(format!("{key}: {value} is not {least} to {most}"));
             }
         };
-        let Config { kafka, state, model, engine, collections, limits, http, log, .. } = self;
+        let Config { kafka, state, model, engine, collections, limits, http, log, traces, .. } = self;
         range("engine.hnsw_connections", engine.hnsw_connections, 2, 255);
         range("engine.hnsw_ef_construction", engine.hnsw_ef_construction, 1, 4096);
         range("engine.hnsw_ef_search", engine.hnsw_ef_search, 1, 4096);
@@ -518,6 +533,7 @@ impl Config {
         if !is_level || log.filter("").is_err() {
             errors.push(format!("log.level: {:?} is not a level or a filter", log.level));
         }
+        errors.extend(traces.check());
         errors
     }
 }

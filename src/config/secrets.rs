@@ -8,9 +8,10 @@ use super::keys::leaves;
 use crate::permissions::OTHERS_READ;
 
 /// The keys whose values no error shows, and what they take.
-const SECRETS: [(&str, &str); 2] = [
+const SECRETS: [(&str, &str); 3] = [
     ("kafka.sasl_password", "text in quotes"),
     ("kafka.librdkafka_options", "a table of text, such as { \"client.rack\" = \"a\" }"),
+    ("traces.headers", "a table of text, such as { authorization = \"...\" }"),
 ];
 /// Those of librdkafka's options that are secret.
 const SECRET_OPTIONS: [&str; 6] = [
@@ -35,7 +36,7 @@ pub(super) fn exposed(path: &Path, mode: u32, text: &str) -> Option<String> {
         let (path, held) = (path.display(), held.join(" and "));
         format!(
             "{path} holds {held}, and everyone on this machine may read it: chmod o= {path}, or give \
-             FACETD_KAFKA__SASL_PASSWORD, or a credential of systemd, instead"
+             FACETD_KAFKA__SASL_PASSWORD or FACETD_TRACES__HEADERS, or a credential of systemd, instead"
         )
     })
 }
@@ -48,6 +49,8 @@ fn held(key: String, value: &toml::Value) -> Option<String> {
             let option = options.keys().find(|option| SECRET_OPTIONS.contains(&option.as_str()))?;
             Some(format!("{key}.\"{option}\""))
         }
+        // What of them is secret nobody can tell.
+        toml::Value::Table(headers) if key == "traces.headers" && !headers.is_empty() => Some(key),
         _ => None,
     }
 }
@@ -70,5 +73,7 @@ mod tests {
         assert_eq!(told(0o644, "[kafka]\nlibrdkafka_options = { \"client.rack\" = \"a\" }"), None);
         let word = told(0o604, "[kafka]\nlibrdkafka_options = { \"ssl.key.password\" = \"hunter2\" }").unwrap();
         assert!(word.contains("ssl.key.password") && !word.contains("hunter2"), "{word}");
+        let word = told(0o644, "[traces]\nheaders = { authorization = \"hunter2\" }").unwrap();
+        assert!(word.contains("traces.headers") && !word.contains("hunter2"), "{word}");
     }
 }

@@ -45,6 +45,7 @@ use crate::shutdown::Shutdown;
 use crate::source::kafka::Source;
 use crate::source::topics::check_topics;
 use crate::source::{self, Lag, SourceError};
+use crate::traces::Traces;
 use crate::view::View;
 use control::Control;
 use pipeline::Pipeline;
@@ -57,6 +58,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How long writing down what became of the last deeds may take then: the engine is gone, so that it is the disk alone.
 const LAST_OUTCOMES: Duration = Duration::from_secs(3);
+
+/// How long a collector may take for the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +111,7 @@ pub struct Daemon {
     desk: Arc<OnceLock<Desk>>,
     /// What is done by hand.
     under_way: UnderWay,
+    traces: Option<Arc<Traces>>,
 }
 
 struct Worker {
@@ -144,7 +149,9 @@ impl Daemon {
         if !address.ip().is_loopback() && config.http.tls().is_none() {
             tracing::warn!(%address, "tokens are sent as they are to where others reach it: set http.tls_certificate, or have a proxy before it");
         }
-        let shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens, config.http.connections);
+        let traces = Traces::start(&config, &metrics).map(Arc::new);
+        let mut shown = Shown::new(metrics.clone(), view.clone(), shutdown.clone(), tokens, config.http.connections);
+        shown.traces = traces.clone();
         let (desk, under_way) = (shown.desk.clone(), shown.under_way.clone());
         let listener = tokio::spawn(http::serve(listener, shown, renewing.clone()));
 
@@ -163,6 +170,7 @@ impl Daemon {
             renewing,
             desk,
             under_way,
+            traces,
         };
         // Loading blocks: models, state, brokers.
         let started = tokio::task::block_in_place(|| daemon.start_workers(&config, incarnation, view));
@@ -200,7 +208,12 @@ impl Daemon {
             max_message_bytes: config.limits.message_bytes,
         };
         let positions = shard.positions();
-        let source = Source::connect(&config.kafka, &partitions, decoder, positions, lag.clone(), metrics.clone())?;
+        let mut source = Source::connect(&config.kafka, &partitions, decoder, positions, lag.clone(), metrics.clone())?;
+        let traces = self.traces.clone();
+        if traces.is_some() {
+            source.follow_traces();
+            shard.keep_laps();
+        }
         let reconciliation = shard.reconciliation(&config.kafka, &partitions);
         let mut publisher = Publisher::connect(reconciliation, metrics.clone(), &self.shutdown)?;
 
@@ -208,7 +221,7 @@ impl Daemon {
         let (asks, asked) = asks::wire(queue.knocker());
         let (committed, word) = mpsc::sync_channel(1);
         let (tuning, progress, room) = (self.tuning.subscribe(), self.progress.clone(), Room::default());
-        let mut pipeline = Pipeline { shard, tuning, room, queue, committed, lag, asked, progress, metrics };
+        let mut pipeline = Pipeline { shard, tuning, room, queue, committed, lag, asked, progress, metrics, traces };
         // Not a reason not to run: a backup can be had of a stopped daemon too.
         match Control::listen(&config.state.dir) {
             Ok(control) => self.control = Some(tokio::spawn(control.serve(asks.clone(), self.shutdown.clone()))),
@@ -294,6 +307,9 @@ impl Daemon {
         }
         if tokio::time::timeout(LAST_OUTCOMES, self.under_way.none_left()).await.is_err() {
             tracing::error!("what became of the last deeds by hand is not in the audit log: the disk is too slow");
+        }
+        if let Some(traces) = self.traces {
+            tokio::task::block_in_place(|| traces.stop(LAST_SPANS));
         }
         outcome
     }

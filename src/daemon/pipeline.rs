@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::notify::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::{Intake, Lag, Received, Receiver};
+use crate::traces::{Lap, Noted, Traces};
 
 /// How long to wait for a first record before looking whether a stop was asked for.
 const IDLE: Duration = Duration::from_millis(50);
@@ -51,6 +52,8 @@ pub struct Pipeline {
     /// Made with each turn, also one without anything to do.
     pub progress: Progress,
     pub metrics: Arc<Metrics>,
+    /// None: none are made.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl Pipeline {
@@ -70,8 +73,8 @@ impl Pipeline {
         let mut spare = SPARE;
         while !shutdown.is_requested() {
             self.progress.made();
-            let (shard, committed) = (&mut self.shard, &self.committed);
-            let more = self.asked.answer_for(spare, |ask| answer(shard, committed, ask))?;
+            let (shard, committed, traces) = (&mut self.shard, &self.committed, self.traces.as_deref());
+            let more = self.asked.answer_for(spare, |ask| answer(shard, committed, traces, ask))?;
             if self.metrics.outbox_entries.get() > MOST_UNPUBLISHED {
                 // The brokers take nothing: the queue fills and the consumer pauses.
                 std::thread::sleep(IDLE);
@@ -91,7 +94,11 @@ impl Pipeline {
                 Gathered::Knock => continue,
                 Gathered::Nothing => {
                     spare = QUIET;
+                    let began = Instant::now();
                     busy = self.shard.idle(now())?;
+                    if busy {
+                        tell_turn(&mut self.shard, self.traces.as_deref(), "refresh", began);
+                    }
                     let _ = self.committed.try_send(());
                     continue;
                 }
@@ -99,11 +106,15 @@ impl Pipeline {
             };
             busy = true;
             self.metrics.batch_faces.observe(batch.len() as f64);
-            let timer = self.metrics.batch_seconds.start_timer();
             let began = Instant::now();
+            let noted = self.traces.is_some().then(|| Noted::of(&batch));
             let timestamps: Vec<Timestamp> = batch.iter().filter_map(|intake| intake.record.timestamp).collect();
             self.shard.apply(batch, now())?;
-            timer.observe_duration();
+            let ended = Instant::now();
+            self.metrics.batch_seconds.observe((ended - began).as_secs_f64());
+            if let (Some(traces), Some(noted)) = (&self.traces, noted) {
+                traces.batch(noted, Lap::new("batch", began, ended), self.shard.laps());
+            }
             spare = SPARE.max(began.elapsed() / SHARE);
             let committed = now();
             for timestamp in timestamps {
@@ -145,13 +156,22 @@ impl Pipeline {
     }
 }
 
+/// Tells of a turn that was no batch of records.
+fn tell_turn(shard: &mut Shard, traces: Option<&Traces>, name: &'static str, began: Instant) {
+    if let Some(traces) = traces {
+        traces.turn(Lap::new(name, began, Instant::now()), shard.laps());
+    }
+}
+
 /// Answers what was asked. Nobody may be waiting for it any more.
-fn answer(shard: &mut Shard, committed: &SyncSender<()>, ask: Ask) -> Result<(), ShardError> {
+fn answer(shard: &mut Shard, committed: &SyncSender<()>, traces: Option<&Traces>, ask: Ask) -> Result<(), ShardError> {
     match ask {
         Ask::Look { collection, look } => look(shard.engine(&collection)),
         Ask::Operate { collection, requests, answer } => {
             if !answer.is_closed() {
+                let began = Instant::now();
                 let _ = answer.send(shard.operate(&collection, requests, now())?);
+                tell_turn(shard, traces, "operate", began);
                 let _ = committed.try_send(());
             }
         }

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::KeyValue;
+
 use super::gauges::Gauges;
 use super::sharding::Sharding;
 use super::snapshots::SnapshotCutter;
@@ -25,6 +27,7 @@ use crate::model::FaceTransformer;
 use crate::publish::Reconciliation;
 use crate::source::{FaceRejected, Intake, Told};
 use crate::store::{CollectionCommit, Commit, FaceKey, Incarnation, Outbox, Resumed, SnapshotUsed, Store, StoreError};
+use crate::traces::{Lap, Laps};
 use crate::view::{Home, View};
 
 pub use super::settings::ShardSettings;
@@ -63,6 +66,8 @@ pub struct Shard {
     snapshots: SnapshotCutter,
     /// Of rejected records.
     told: Told,
+    /// What took how long since it was last asked for; none where nobody asks.
+    laps: Option<Laps>,
 }
 
 /// What is asked of one collection in a batch.
@@ -138,6 +143,7 @@ impl Shard {
             snapshots,
             metrics,
             told: Told::default(),
+            laps: None,
         };
         shard.gauges.show(&shard.engines, &shard.store, Timestamp::default());
         Ok(shard)
@@ -233,6 +239,16 @@ impl Shard {
         self.settings.refresh_per_face = faces;
     }
 
+    /// Keeps from now on what took how long, for [`Shard::laps`].
+    pub fn keep_laps(&mut self) {
+        self.laps = Some(Laps::default());
+    }
+
+    /// What took how long since this was last asked.
+    pub fn laps(&mut self) -> Laps {
+        self.laps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// How many faces there are in all collections.
     pub fn faces(&self) -> usize {
         self.engines.values().map(Engine::len).sum()
@@ -306,8 +322,15 @@ impl Shard {
             Engine::new(&self.settings.engine(collection), self.model.clone())
         });
         let Work { requests, refresh_budget, idle } = work;
-        let mut observer = StepTimer { metrics: &self.metrics, since: Instant::now() };
-        Ok(engine.apply(Batch { requests, refresh_budget, idle, now }, &mut observer)?)
+        let asked = requests.len();
+        let (began, steps) = (Instant::now(), self.laps.is_some().then(Vec::new));
+        let mut timer = StepTimer { metrics: &self.metrics, since: began, steps };
+        let changes = engine.apply(Batch { requests, refresh_budget, idle, now }, &mut timer)?;
+        if let (Some(laps), Some(within)) = (&mut self.laps, timer.steps) {
+            let facts = facts(collection, asked, &changes);
+            laps.parts.push(Lap { facts, within, ..Lap::new("engine", began, Instant::now()) });
+        }
+        Ok(changes)
     }
 
     /// Writes a batch, then tells what it changed: readers and metrics see only what is committed.
@@ -319,28 +342,43 @@ impl Shard {
             });
             commit.suppress.extend(erased.map(|face| FaceKey { collection: collection.clone(), face }));
         }
-        let timer = self.metrics.commit_seconds.start_timer();
+        let began = Instant::now();
         self.store.commit(&commit)?;
-        timer.observe_duration();
+        let ended = Instant::now();
+        self.metrics.commit_seconds.observe((ended - began).as_secs_f64());
+        if let Some(laps) = &mut self.laps {
+            laps.parts.push(Lap::new("commit", began, ended));
+            laps.rejected.extend(commit.dead_letters.iter().map(|letter| (letter.place, letter.rejection.reason)));
+        }
         for CollectionCommit { collection, changes } in &commit.collections {
             self.view.update(collection, changes);
         }
         self.gauges.count(&commit);
         for collection in self.store.needs_compaction() {
+            let began = Instant::now();
             self.store.compact(&collection)?;
             self.metrics.store_compactions.inc();
             tracing::info!(%collection, "compacted the vector file");
+            self.note("compact", began);
         }
         if self.store.sled_needs_rewrite()? {
             let began = Instant::now();
             self.store.rewrite_sled()?;
             self.metrics.store_compactions.inc();
             tracing::info!(seconds = began.elapsed().as_secs_f64(), "wrote sled anew");
+            self.note("rewrite", began);
         }
         self.gauges.show_now_and_then(&self.engines, &self.store, commit.now);
         commit.collections.iter().for_each(|commit| self.snapshots.committed(commit));
         self.snapshots.go_on(&self.engines, &self.store);
         Ok(())
+    }
+
+    /// Notes what is over now, where somebody asks.
+    fn note(&mut self, name: &'static str, began: Instant) {
+        if let Some(laps) = &mut self.laps {
+            laps.parts.push(Lap::new(name, began, Instant::now()));
+        }
     }
 
     /// Writes what a restart would have to derive anew, as far as `limit` allows. To be called last.
@@ -378,10 +416,28 @@ fn show(view: &View, name: &CollectionName, engine: &Engine) {
     view.show(name, homes, book.records(), constraints, book.sequence());
 }
 
+/// How much an engine did, for a trace. Of whom is nobody's business there.
+fn facts(collection: &CollectionName, asked: usize, changes: &Changes) -> Vec<KeyValue> {
+    let number = |key: &'static str, value: usize| KeyValue::new(key, value as i64);
+    let Changes { work, events, .. } = changes;
+    vec![
+        KeyValue::new("facetd.collection", collection.to_string()),
+        number("facetd.requests", asked),
+        number("facetd.faces_encoded", work.encoded),
+        number("facetd.faces_linked", work.linked),
+        number("facetd.faces_refreshed", work.refreshed),
+        number("facetd.faces_affected", work.affected),
+        number("facetd.faces_reclustered", work.reclustered),
+        number("facetd.events", events.len()),
+    ]
+}
+
 /// Gives the engine's steps the clock it has not.
 struct StepTimer<'a> {
     metrics: &'a Metrics,
     since: Instant,
+    /// Kept where somebody asks.
+    steps: Option<Vec<Lap>>,
 }
 
 impl Observer for StepTimer<'_> {
@@ -389,6 +445,9 @@ impl Observer for StepTimer<'_> {
         let now = Instant::now();
         let took = now - self.since;
         self.metrics.step_seconds.with_label_values(&[step.name()]).observe(took.as_secs_f64());
+        if let Some(steps) = &mut self.steps {
+            steps.push(Lap::new(step.name(), self.since, now));
+        }
         self.since = now;
     }
 }

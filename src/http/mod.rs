@@ -22,6 +22,7 @@ mod under_way;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -49,6 +50,7 @@ use crate::face::CollectionName;
 use crate::metrics::Metrics;
 use crate::seldom::Seldom;
 use crate::shutdown::Shutdown;
+use crate::traces::{self, Traces};
 use crate::view::View;
 
 /// The longest body taken, in bytes: an embedding of 4,096 values as JSON has room in it.
@@ -72,6 +74,8 @@ pub struct Shown {
     pub under_way: UnderWay,
     /// Where the engine is asked, once it is there.
     pub desk: Arc<OnceLock<Desk>>,
+    /// None: none are made.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// How the engine is asked.
@@ -103,6 +107,7 @@ impl Shown {
             refusals: Arc::new(Seldom::new(MOST_REFUSALS)),
             under_way: UnderWay::default(),
             desk: Arc::default(),
+            traces: None,
         }
     }
 
@@ -225,13 +230,22 @@ impl IntoResponses for Problems {
     }
 }
 
-/// Times and counts every request.
+/// Times, counts and traces every request.
 async fn observe(State(shown): State<Shown>, route: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let timer = shown.metrics.http_seconds.with_label_values(&[route]).start_timer();
+    // The others are asked by machines, again and again.
+    let traces = shown.traces.filter(|_| route.starts_with("/v1/"));
+    let traced =
+        traces.map(|traces| (traces, traces::context::of_request(request.headers()), request.method().clone()));
     let response = next.run(request).await;
-    timer.observe_duration();
-    shown.metrics.http_responses.with_label_values(&[response.status().as_str()]).inc();
+    let took = Duration::from_secs_f64(timer.stop_and_record());
+    let status = response.status();
+    shown.metrics.http_responses.with_label_values(&[status.as_str()]).inc();
+    // Who may not ask may not have it traced either.
+    if let Some((traces, parent, method)) = traced.filter(|_| status != StatusCode::UNAUTHORIZED) {
+        traces.request(parent, method.as_str(), route, status.as_u16(), took);
+    }
     response
 }
 

@@ -26,6 +26,7 @@ use crate::kafka::{client_config, create, with_options};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
 use crate::shutdown::Shutdown;
+use crate::traces::context::Followed;
 
 /// How long a poll waits: the longest a stop or a resume is late.
 const POLL: Duration = Duration::from_millis(50);
@@ -88,6 +89,8 @@ pub struct Source {
     looked: Option<Instant>,
     /// When an error was last told.
     reported: Cell<Option<Instant>>,
+    /// Whether traces are made.
+    follows: bool,
 }
 
 impl Source {
@@ -127,6 +130,7 @@ impl Source {
             unfound: VecDeque::new(),
             looked: None,
             reported: Cell::new(None),
+            follows: false,
         };
         let mut assignment = TopicPartitionList::new();
         for (partition, start) in starts(config, partitions, positions)? {
@@ -138,6 +142,11 @@ impl Source {
         }
         source.consumer.assign(&assignment).map_err(SourceError::Client)?;
         Ok(source)
+    }
+
+    /// Looks from now on which trace a record is part of.
+    pub fn follow_traces(&mut self) {
+        self.follows = true;
     }
 
     /// Reads until `shutdown` or until nobody takes what is read.
@@ -234,7 +243,8 @@ impl Source {
     }
 
     fn decode(&self, message: &BorrowedMessage) -> Intake {
-        let record = Record::of(message);
+        let followed = if self.follows { Followed::from(|name| header(message, name)) } else { None };
+        let record = Record { followed, ..Record::of(message) };
         let content = match decoded(&self.decoder, message) {
             Ok(Decoded::Face { collection, face }) => Content::Face { collection, face },
             Ok(Decoded::Erase { collection, face_id }) => Content::Erase { collection, face_id },
@@ -277,12 +287,14 @@ impl Source {
     }
 }
 
+fn header<'a>(message: &'a BorrowedMessage, name: &str) -> Option<&'a [u8]> {
+    let headers = message.headers()?;
+    headers.iter().find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
+}
+
 /// What a message asks for.
 pub(crate) fn decoded(decoder: &Decoder, message: &BorrowedMessage) -> Result<Decoded, Rejection> {
-    let header = |name: &str| {
-        let headers = message.headers()?;
-        headers.iter().find(|header| header.key.eq_ignore_ascii_case(name)).and_then(|header| header.value)
-    };
+    let header = |name: &str| header(message, name);
     decoder.decode(&codec::Record {
         key: message.key(),
         payload: message.payload(),

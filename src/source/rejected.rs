@@ -10,16 +10,19 @@ use crate::face::{MAX_FACE_ID_BYTES, Offset, Partition, Place, RecordHash, Times
 use crate::metrics::Metrics;
 use crate::rejection::{DeadLetter, Reason, Rejection};
 use crate::seldom::Seldom;
+use crate::traces::context::Followed;
 
 /// What is remembered of a record once its payload is decoded: enough to find and recognise it.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub place: Place,
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Box<[u8]>>,
     pub payload_bytes: u64,
     pub payload_sha256: [u8; 32],
     /// When it came into the topic, by its producer's clock or the broker's; none where Kafka has none.
     pub timestamp: Option<Timestamp>,
+    /// The trace it is part of, where traces are made and that one is.
+    pub followed: Option<Box<Followed>>,
 }
 
 impl Record {
@@ -29,10 +32,11 @@ impl Record {
         Record {
             place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
             // Longer than any face_id, it would only make a dead letter that no broker takes.
-            key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].to_vec()),
+            key: message.key().map(|key| key[..key.len().min(MAX_FACE_ID_BYTES)].into()),
             payload_bytes: payload.map_or(0, <[u8]>::len) as u64,
             payload_sha256: Sha256::digest(payload.unwrap_or_default()).into(),
             timestamp: message.timestamp().to_millis().map(Timestamp),
+            followed: None,
         }
     }
 
@@ -79,7 +83,7 @@ impl FaceRejected {
         DeadLetter {
             rejection,
             place: record.place,
-            key: record.key,
+            key: record.key.map(Vec::from),
             payload_bytes: record.payload_bytes,
             payload_sha256: crate::model::artefact::hex(&record.payload_sha256),
         }

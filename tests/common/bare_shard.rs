@@ -202,7 +202,14 @@ impl Topic {
     fn record(&mut self, id: &str) -> Record {
         self.next += 1;
         let place = Place { partition: Partition(0), offset: Offset(self.next - 1) };
-        Record { place, key: Some(id.as_bytes().to_vec()), payload_bytes: 0, payload_sha256: [0; 32], timestamp: None }
+        Record {
+            place,
+            key: Some(id.as_bytes().into()),
+            payload_bytes: 0,
+            payload_sha256: [0; 32],
+            timestamp: None,
+            followed: None,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod bare_shard;
 pub mod broker;
 pub mod chance;
+pub mod collector;
 pub mod daemon;
 pub mod faces;
 pub mod footprint;

@@ -120,8 +120,11 @@ impl DrivenShard {
     }
 
     fn intake(&self, place: Place, key: &FaceId, content: Content) -> Intake {
-        let key = Some(key.as_str().as_bytes().to_vec());
-        Intake { record: Record { place, key, payload_bytes: 0, payload_sha256: [0; 32], timestamp: None }, content }
+        let key = Some(key.as_str().as_bytes().into());
+        Intake {
+            record: Record { place, key, payload_bytes: 0, payload_sha256: [0; 32], timestamp: None, followed: None },
+            content,
+        }
     }
 
     /// Applies a batch of records; answers its events.
