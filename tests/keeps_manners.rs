@@ -45,9 +45,10 @@ fn stopped(broker: &MockBroker) -> Installation {
     installation
 }
 
+/// As a terminal starts it: no signal is ignored, also where the tests run in the background of a script.
 fn command(arguments: &[&str]) -> Command {
-    let mut command = facetd();
-    command.args(arguments);
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(facetd().get_program()).args(arguments);
     command
 }
 
@@ -319,9 +320,8 @@ fn an_interrupt_leaves_no_half_of_a_file_and_says_how_things_stand() {
 
     // The demo ends in its own way: its state is a folder of its own, which goes with it.
     let temporary = tempfile::tempdir().unwrap();
-    let child = facetd()
+    let child = command(&["demo", "--faces", "200000"])
         .current_dir(project())
-        .args(["demo", "--faces", "200000"])
         .env("TMPDIR", temporary.path())
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
