@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::broker::MockBroker;
 use common::daemon::{Installation, Settings};
 use common::kafka_client::{Feed, read_topic};
-use common::{facetd, output_of, project, wait_for};
+use common::{facetd, interruptible_facetd, output_of, project, wait_for};
 use facetd::codec::{Message, json};
 use serde_json::{Deserializer, Value};
 
@@ -45,10 +45,9 @@ fn stopped(broker: &MockBroker) -> Installation {
     installation
 }
 
-/// As a terminal starts it: no signal is ignored, also where the tests run in the background of a script.
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new("env");
-    command.arg("--default-signal").arg(facetd().get_program()).args(arguments);
+    let mut command = interruptible_facetd();
+    command.args(arguments);
     command
 }
 

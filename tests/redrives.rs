@@ -11,7 +11,7 @@ use common::daemon::Running;
 use common::kafka_client::{Admin, Read, end_of_topic, read_topic};
 use common::scene::{LIMIT, Scene, id, payload};
 use common::told::{state_partition, told};
-use common::{facetd, output_of, project, wait_for};
+use common::{facetd, interruptible_facetd, output_of, project, wait_for};
 use serde_json::{Value, json};
 
 const PROMISE: &str = "dead letters are redriven through a real Kafka";
@@ -37,7 +37,7 @@ impl Scene {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = facetd();
+        let mut command = interruptible_facetd();
         command.args(["redrive", "--config"]).arg(self.installation.config()).args(arguments);
         command
     }

@@ -84,9 +84,12 @@ fn each_obstacle_is_named_with_the_way_out() {
     assert_says(&line, &["in use by another facetd", "state.dir"]);
     assert!(daemon.terminate().success());
 
-    let other_model = project().join("models/demo-128");
-    let line = refusal(&running, &[("FACETD_MODEL__DIR", other_model.to_str().unwrap())]);
+    let refused_model =
+        |model: &str| refusal(&running, &[("FACETD_MODEL__DIR", project().join(model).to_str().unwrap())]);
+    let line = refused_model("tests/fixtures/model-edges");
     assert_says(&line, &["made with another model", "facetd recluster", "model.dir", "state.dir"]);
+    let line = refused_model("models/demo-128");
+    assert_says(&line, &["holds embeddings of 16 values, the model takes 128", "choose a model of 16", "state.dir"]);
 }
 
 #[test]

@@ -31,6 +31,13 @@ pub fn facetd() -> Command {
     Command::new(env!("CARGO_BIN_EXE_facetd"))
 }
 
+/// The same, started as a terminal does it: no signal is ignored, also where the tests run in the background of a script.
+pub fn interruptible_facetd() -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_facetd"));
+    command
+}
+
 /// Runs a command to its end; its standard output, or a panic with all it said.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
