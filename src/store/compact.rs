@@ -9,6 +9,9 @@
 //! sled keeps what was overwritten in its file, which only a [`rewrite`] clears: when most of it is dead,
 //! or all of it at once where a stopped daemon's state is compacted, [`Store::compact_all`].
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
 use super::directory::VectorFileName;
 use super::keys;
 use super::records::CollectionRecord;
@@ -22,8 +25,6 @@ use crate::engine::snapshot::Reach;
 use crate::face::{CollectionName, NodeId};
 use crate::failpoint;
 use crate::progress::{Progress, Tally};
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 
 /// The share of dead records above which a vector file is worth writing anew. At one half a face costs
 /// one more write on average, and a file takes at most twice its room.
