@@ -1,4 +1,5 @@
-// Everybody can use it: no finding of axe in any view, theme and width, and every control is reached with the Tab key.
+// Everybody can use it: no finding of axe in any view, theme and width, nothing sticks out on a narrow phone, and every
+// control is reached with the Tab key.
 
 import AxeBuilder from "@axe-core/playwright";
 import { expect, test } from "./fixtures";
@@ -39,6 +40,20 @@ test("axe finds nothing in banners and the token dialog", async ({ page, mock, a
   await expect(page.locator(".banner")).toBeVisible();
   expect((await new AxeBuilder({ page }).analyze()).violations.map(({ id }) => id)).toEqual([]);
 });
+
+for (const { name, hash, ready } of [
+  ...VIEWS,
+  { name: "named and pinned", hash: "#/lobby/1", ready: ".members tbody tr" },
+]) {
+  test(`nothing sticks out on a narrow phone: ${name}`, async ({ page, at }) => {
+    await page.goto(`${at}/${hash}`);
+    await expect(page.locator(ready).first()).toBeVisible();
+    for (let width = 320; width <= 440; width += 10) {
+      await page.setViewportSize({ width, height: 844 });
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+    }
+  });
+}
 
 for (const hash of ["#/gate-7", "#/gate-7/1?a=a%20face"]) {
   test(`every control is reached with Tab: ${hash}`, async ({ page, mock, at }) => {
