@@ -1,11 +1,11 @@
 //! Promise: what cannot go on waits or fails with a clear line, and nothing is lost: at a limit records wait
 //! in Kafka until there is room; an error of ONNX Runtime, or of the disk in the middle of a commit, ends the daemon and the
-//! next start goes on; without snapshots it does as well.
+//! next start goes on; without snapshots it does as well. Brokers that go in the middle of a transaction hold up no stop.
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::broker::MockBroker;
 use common::daemon::{Installation, Settings};
@@ -14,6 +14,8 @@ use common::project;
 use facetd::codec::{Message, json};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// A stop takes no longer.
+const PROMISED: Duration = Duration::from_secs(10);
 const FACES: usize = 60;
 
 fn feed(broker: &MockBroker) {
@@ -139,4 +141,25 @@ fn a_disk_that_refuses_snapshots_stops_nobody() {
     daemon.wait_metric("facetd_snapshot_failures_total", 1.0, LIMIT);
     assert!(daemon.terminate().success());
     goes_on(&broker, &installation);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_brokers_that_went_in_a_transaction() {
+    let broker = MockBroker::start();
+    let installation = installation(&broker, "");
+    // The first has only the mark in it. In the next one librdkafka waits for the group's coordinator without end.
+    let gone = Duration::from_secs(3);
+    let hang = format!("publish::sent=1*off->1*sleep({})->off", gone.as_millis());
+    let daemon = installation.start_with(|command| {
+        command.env("FAILPOINTS", hang);
+    });
+    feed(&broker);
+    daemon.wait_metric("facetd_engine_faces", FACES as f64, LIMIT);
+    drop(broker);
+    let asked = Instant::now();
+    assert!(daemon.terminate().success(), "{}", installation.log());
+    assert!(asked.elapsed() < gone + PROMISED, "it left after {:?}", asked.elapsed());
+    let log = installation.log();
+    assert!(log.contains("published at the next start"), "{log}");
+    assert_eq!(installation.inspect(&["faces"]).lines().count(), FACES);
 }

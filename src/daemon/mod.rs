@@ -20,8 +20,9 @@ pub mod sharding;
 mod snapshots;
 mod sorting;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::model::onnx::RunOptions;
 use crate::model::{Artefact, ModelError, OnnxModel, Runtime};
 use crate::notify::Progress;
-use crate::publish::{PublishError, Publisher};
+use crate::publish::{LAST_ENTRIES, PublishError, Publisher};
 use crate::shutdown::Shutdown;
 use crate::source::kafka::Source;
 use crate::source::topics::check_topics;
@@ -52,6 +53,11 @@ use pipeline::Pipeline;
 use reload::Tuning;
 use room::Room;
 use shard::{Shard, ShardError, ShardSettings};
+
+/// How long the publisher may take once the others have stopped: the last entries, and a call that is under way.
+/// librdkafka's send_offsets_to_transaction does not keep to its limit while the group's coordinator is gone
+/// (confluentinc/librdkafka#5456).
+const LAST_WORD: Duration = LAST_ENTRIES.saturating_add(Duration::from_secs(2));
 
 /// How long answers on the way may take once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -117,6 +123,10 @@ pub struct Daemon {
 struct Worker {
     name: &'static str,
     thread: JoinHandle<Result<(), DaemonError>>,
+    /// Closed when it is over.
+    over: mpsc::Receiver<Infallible>,
+    /// How long it is waited for; None: without end.
+    patience: Option<Duration>,
 }
 
 /// A loaded model and what its folder says.
@@ -231,9 +241,9 @@ impl Daemon {
             }
         }
 
-        self.spawn("publisher", move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
-        self.spawn("engine", move |shutdown| Ok(pipeline.run(shutdown)?))?;
-        self.spawn("source", move |shutdown| Ok(source.run(&sender, shutdown)?))?;
+        self.spawn("publisher", Some(LAST_WORD), move |shutdown| Ok(publisher.run(&word, shutdown)?))?;
+        self.spawn("engine", None, move |shutdown| Ok(pipeline.run(shutdown)?))?;
+        self.spawn("source", None, move |shutdown| Ok(source.run(&sender, shutdown)?))?;
         let (dimension, default_collection) = (artefact.shape.dimension, config.collections.default.clone());
         // It is asked for the first time now.
         let _ = self.desk.set(Desk { asks, dimension, default_collection, audit });
@@ -245,15 +255,17 @@ impl Daemon {
     fn spawn(
         &mut self,
         name: &'static str,
+        patience: Option<Duration>,
         work: impl FnOnce(&Shutdown) -> Result<(), DaemonError> + Send + 'static,
     ) -> Result<(), DaemonError> {
         let shutdown = self.shutdown.clone();
+        let (ends, over) = mpsc::channel::<Infallible>();
         let run = move || {
-            let _stop = shutdown.on_drop();
+            let (_stop, _ends) = (shutdown.on_drop(), ends);
             work(&shutdown)
         };
         let thread = std::thread::Builder::new().name(name.to_string()).spawn(run).map_err(DaemonError::Thread)?;
-        self.threads.push(Worker { name, thread });
+        self.threads.push(Worker { name, thread, over, patience });
         Ok(())
     }
 
@@ -315,10 +327,20 @@ impl Daemon {
     }
 }
 
+/// The one that was begun last ends first: each has what the one before it waits for.
 fn join(threads: Vec<Worker>) -> Result<(), DaemonError> {
-    let ended = threads.into_iter().map(|Worker { name, thread }| match thread.join() {
-        Ok(outcome) => outcome,
-        Err(_) => Err(DaemonError::Panicked(name)),
+    let ended = threads.into_iter().rev().map(|Worker { name, thread, over, patience }| {
+        if patience.is_some_and(|limit| over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout)) {
+            // It goes with the process, as it would with a `kill -9`.
+            tracing::warn!(
+                "the {name} is still waiting for the brokers; what they did not take is published at the next start"
+            );
+            return Ok(());
+        }
+        match thread.join() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(DaemonError::Panicked(name)),
+        }
     });
     // Each is joined, whatever the one before it ended with.
     ended.collect::<Vec<_>>().into_iter().collect()

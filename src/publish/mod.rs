@@ -40,7 +40,7 @@ use reconcile::Own;
 /// Entries published at once: one transaction.
 const CHUNK: usize = 2000;
 /// How long after a stop was asked for the last entries are still tried.
-const LAST_ENTRIES: Duration = Duration::from_secs(5);
+pub const LAST_ENTRIES: Duration = Duration::from_secs(5);
 /// How long to wait after the brokers did not take something.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A producer that fails sooner after it was made new is not what is wrong.
