@@ -66,6 +66,21 @@ def test_examples_are_what_the_pipeline_feeds_the_judge(people: Faces) -> None:
     assert made.same.sum() == same.sum()
 
 
+def test_lists_are_cut_to_a_length_of_each_population(people: Faces) -> None:
+    model = FaceTransformer(SIZES).eval()
+    long, _ = search(people.features, PLAN.neighbours)
+    plan = replace(PLAN, populations=30, shortest=0.5, sparsest=0.9)
+    made = examples(model, people, torch.ones(len(people), dtype=torch.bool), long, plan)
+    lengths = made.mask.sum(1)
+    assert set(lengths.tolist()) == set(range(SIZES.hop1 // 2, SIZES.hop1 + 1))
+    assert (lengths[: len(people)] == SIZES.hop1).all()
+    rank = made.edges[:, :, SIZES.edges.index("rank")]
+    assert (rank[:, 0] == 0).all()
+    for length in range(SIZES.hop1 // 2, SIZES.hop1 + 1):  # ranks count to the end of the list, however short
+        last = rank[lengths == length, length - 1]
+        np.testing.assert_allclose(last, np.log(length) / np.log1p(length), atol=1e-6)
+
+
 def test_the_judge_learns_whom_to_believe() -> None:
     """Of an agreement that is noise and an edge feature that knows, it comes to follow the feature."""
     generator = torch.Generator().manual_seed(0)

@@ -77,6 +77,16 @@ def test_edges_are_fed_where_the_model_names_them(people: Faces) -> None:
         assert_same(by_pair(pipeline.link(model, features)), by_hand(model, features))
 
 
+def test_a_share_of_the_lists_is_what_a_model_of_so_short_lists_has(people: Faces) -> None:
+    sizes = replace(TINY, kind=FACETD, edges=NAMES)
+    model, short = FaceTransformer(sizes).eval(), FaceTransformer(replace(sizes, hop1=sizes.hop1 // 2)).eval()
+    disturb(model)
+    short.load_state_dict(model.state_dict())
+    features = people.features[:60]
+    assert_same(by_pair(pipeline.link(model, features, 0.5)), by_hand(short, features))
+    assert len(pipeline.link(model, features, 0.01).linkage) == 60
+
+
 def test_few_faces_have_short_neighbourhoods(model: FaceTransformer, people: Faces) -> None:
     assert len(pipeline.link(model, people.features[:1]).linkage) == 0
     for few in (2, 4):

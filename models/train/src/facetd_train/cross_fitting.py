@@ -4,6 +4,11 @@ To train it on the agreement of people both were trained on would teach it to be
 identities are dealt into parts; for each part a model is trained on the others, and its answers on this part's faces,
 among all faces, are what the judge learns from. These models are then dropped: the judge goes with the one trained on
 everyone, which knows strangers about as well.
+
+A growing collection has people with many times more faces than a list has places, and whoever is trained on has few
+such. Two faces of so large a person share few neighbours, and stand in each other's lists seldom: what among small
+people tells strangers. So the lists of each population are cut to a length drawn for it: what a person of forty faces
+is to lists of four, one of two hundred and forty is to lists of twenty-four.
 """
 
 from dataclasses import dataclass
@@ -68,23 +73,30 @@ def cross_fit(model: FaceTransformer, faces: Faces, plan: Plan, steps_share: flo
 
 @torch.inference_mode()
 def examples(model: FaceTransformer, faces: Faces, asked: Tensor, long: Tensor, plan: Plan) -> Examples:
-    """What the judge hears of the faces `asked [N]`, in populations of many sizes drawn from all of them."""
+    """What the judge hears of the faces `asked [N]`, in populations drawn from all of them, with lists cut short.
+
+    The first is everyone with whole lists.
+    """
     generator, where = torch.Generator().manual_seed(plan.seed), device.of(model)
     features, identities = torch.from_numpy(faces.features).to(where), torch.from_numpy(faces.identities).to(where)
     asked = asked.to(where)
     names, hop1, found = model.edges, model.hop1, []
+    shortest = max(1, round(plan.shortest * hop1))
     for draw in range(plan.populations):
-        here = torch.ones_like(asked) if draw == 0 else population(len(faces), plan, generator).to(where)
+        here, length = torch.ones_like(asked), hop1
+        if draw:
+            here = population(len(faces), plan, generator).to(where)
+            length = int(torch.randint(shortest, hop1 + 1, (1,), generator=generator))
         members = here.nonzero().squeeze(1)
         queries = asked[members].nonzero().squeeze(1)
         queries = queries[torch.randperm(len(queries), generator=generator)[: plan.asked]]
         if len(members) < 2 or not len(queries):
             continue
-        near = within(long[members], here, hop1)
+        near = within(long[members], here, hop1).cut(length)
         place = members.new_zeros(len(faces))
         place[members] = torch.arange(len(members), device=where)
         enhanced = model.enhance_all(features, members, near.first(model.hop2))
-        structure = Structure.of(features, members, near, hop1)
+        structure = Structure.of(features, members, near, length)
         for query in queries.split(512):
             candidate, mask = place[near.rows[query]], near.mask[query]
             opinion = model.lp.opinion(enhanced[query], enhanced[candidate], mask)

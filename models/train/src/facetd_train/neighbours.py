@@ -54,6 +54,11 @@ class Neighbourhoods:
     def first(self, count: int) -> "Neighbourhoods":
         return Neighbourhoods(self.rows[:, :count], self.mask[:, :count])
 
+    def cut(self, count: int) -> "Neighbourhoods":
+        """As many columns as before, of which only the first `count` hold anyone."""
+        place = torch.arange(self.mask.shape[1], device=self.mask.device)
+        return Neighbourhoods(self.rows, self.mask & (place < count))
+
 
 def within(long: Tensor, population: Tensor, count: int) -> Neighbourhoods:
     """From the long lists `[Q, L]` (-1: nobody) the first `count` that belong to `population [N]` (bool)."""

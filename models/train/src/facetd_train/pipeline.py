@@ -36,16 +36,17 @@ class Scorer(Protocol):
     ) -> Tensor: ...
 
 
-def link(model: Scorer, features: Floats) -> Linkages:
-    faces = len(features)
+def link(model: Scorer, features: Floats, lists: float = 1.0) -> Linkages:
+    """`lists`: the share of hop1 that neighbourhoods have, as if each person had so many times more faces."""
+    faces, length = len(features), max(1, round(lists * model.hop1))
     if faces < 2:
         return Linkages(faces, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     where = device.of(model)
     values, everyone = torch.from_numpy(features).to(where), torch.arange(faces, device=where)
-    rows, _ = search(features, model.hop1, where)
+    rows, _ = search(features, length, where)
     hop1 = Neighbourhoods(rows, torch.ones_like(rows, dtype=torch.bool))
     enhanced = model.enhance_all(values, everyone, hop1.first(model.hop2))
-    edges = Structure.of(values, everyone, hop1, model.hop1).edges(model.edges, everyone, rows) if model.edges else None
+    edges = Structure.of(values, everyone, hop1, length).edges(model.edges, everyone, rows) if model.edges else None
     linkage = model.link_all(enhanced, everyone, hop1, edges)
     query = everyone.unsqueeze(1).expand_as(rows)
     return Linkages(faces, *(column.flatten().cpu().numpy() for column in (query, rows, linkage)))

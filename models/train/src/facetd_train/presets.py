@@ -45,7 +45,7 @@ PRESETS = {
         ),
         Plan(
             **{"epochs": 0, "validation": 0.25, "odds": 0.4, "populations": 10},
-            **{"judge_rate": 0.003, "judge_steps": 3000},
+            **{"judge_rate": 0.003},
         ),
         halved=False,
     ),

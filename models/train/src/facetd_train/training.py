@@ -43,10 +43,11 @@ class Plan:
     odds: float = 0.0  # no threshold is below this share of the evidence of two lone faces that are surely one person
     # Of an EdgePredictor's judge (cross_fitting.py):
     parts: int = 3  # the identities are dealt into
-    populations: int = 14  # drawn for each part
+    populations: int = 28  # drawn for each part
+    shortest: float = 1 / 6  # share of hop1 that the lists of a population are cut to, at the least
     asked: int = 2500  # queries of each population, at most
     judge_rate: float = 0.005
-    judge_steps: int = 500
+    judge_steps: int = 3000
 
     def steps(self, faces: int) -> int:
         return self.epochs * self.steps_an_epoch(faces)

@@ -21,6 +21,7 @@ CAUTION = 0.05  # of what BCubed F lacks: so much more is given away for a highe
 CAP = 64  # 16 gave the same within noise, and asks less of two large clusters, whose merge is the costliest mistake
 EVIDENCE = tuple(Rule("evidence", per_face, CAP) for per_face in (1, 2, 3, 4))
 QUICK = (EVIDENCE[0], EVIDENCE[2])  # where most people have many faces the first does better, where few have, the other
+GROWN = 0.25  # share of hop1 that neighbourhoods have where people are as if they had grown
 NOISE = 0.002  # of BCubed F: two trainings of one plan differ by as much
 # The daemon recomputes components of pairs above threshold_off, and these grow steeply as it falls: of 20,000 synthetic
 # faces (per_face 2, threshold 0.165) the largest holds 143 at 0.9 of the threshold, 5,502 at 0.73. So hysteresis is
@@ -44,14 +45,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Population:
-    """Some faces, and which of them are scored."""
+    """Some faces, which of them are scored, and the share of hop1 that neighbourhoods have among them."""
 
     faces: Faces
     scored: NDArray[np.bool_]
+    lists: float = 1.0
 
     @staticmethod
-    def all_of(faces: Faces) -> "Population":
-        return Population(faces, np.ones(len(faces), dtype=bool))
+    def all_of(faces: Faces, lists: float = 1.0) -> "Population":
+        return Population(faces, np.ones(len(faces), dtype=bool), lists)
 
     def curve(self, linkages: Linkages, rule: Rule) -> NDArray[np.float64]:
         """BCubed F at each of THRESHOLDS."""
@@ -65,7 +67,8 @@ class Validation:
 
     One sparse population says little, so several are drawn of each share; their scores are averaged by share. In the
     crowd the faces trained on stand between those that are scored: the threshold must do for collections larger than
-    the validation set, where more strangers come near.
+    the validation set, where more strangers come near. And people grow: where neighbourhoods are shorter, everyone is
+    as if they had so many times more faces, and what holds a small person together may break up a large one.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class Validation:
         self.crowd = Population(faces.and_those_of(strangers), scored)
 
     def quick(self, model: Scorer) -> Choice:
-        """Under few rules and without the crowd: cheap enough to compare checkpoints by."""
+        """Under few rules, without the crowd, and with people as they are: cheap enough to compare checkpoints by."""
         found = curves(model, self.populations, self.quick_rules)
         choices = [choose(rule, found[rule], self.floor, self.odds) for rule in self.quick_rules]
         return max(choices, key=lambda choice: choice.goodness)
@@ -101,7 +104,8 @@ class Validation:
         Of evidence the fewest pairs a face that are not worse by more than noise: their threshold is the highest, and
         so are its components of links the smallest.
         """
-        populations = self.populations | {"crowd": [self.crowd]}
+        grown = Population.all_of(self.faces, GROWN)
+        populations = self.populations | {"crowd": [self.crowd], "grown": [grown]}
         each = [
             choose(rule, found, self.floor, self.odds) for rule, found in curves(model, populations, self.rules).items()
         ]
@@ -152,7 +156,7 @@ Curves = dict[str, NDArray[np.float64]]  # by kind of population
 def curves(model: Scorer, populations: dict[str, list[Population]], rules: tuple[Rule, ...]) -> dict[Rule, Curves]:
     found: dict[Rule, Curves] = {rule: {} for rule in rules}
     for name, drawn in populations.items():
-        linked = [(part, pipeline.link(model, part.faces.features)) for part in drawn]
+        linked = [(part, pipeline.link(model, part.faces.features, part.lists)) for part in drawn]
         for rule in rules:
             found[rule][name] = np.mean([part.curve(linkages, rule) for part, linkages in linked], axis=0)
     return found
