@@ -30,7 +30,7 @@ export interface Look<P> {
 const HEIGHT = 132;
 const TOP = 6;
 const BOTTOM = 18;
-const LEFT = 40;
+const LEFT = 48;
 const RIGHT = 8;
 /** So much at least, and then as much as there is: a page just opened is not an empty chart with a stub at its end. */
 const LEAST_MS = 60_000;
