@@ -18,6 +18,7 @@ from facetd_train.compare.graphs import RankOrder
 from facetd_train.compare.immich import people as immich_people
 from facetd_train.compare.method import Kind, Method, alone, clusters, grid
 from facetd_train.data import Faces, Integers, normalise
+from facetd_train.scores import Scores
 from facetd_train.scores import score as score_everyone
 from facetd_train.stage import Stage
 
@@ -108,11 +109,17 @@ def test_a_stream_is_set_beside_its_batch(judged: Judged, tmp_path: Path) -> Non
     program.chmod(0o755)
     row = enter(stream.method(program, tmp_path), judged, judged, LIMITS, flatter=False)
     assert row.name == "stream" and row.scores.bcubed_f == 1
-    found = stream.moments(program, tmp_path, judged)
+    found = stream.moments(program, tmp_path, judged, orders=2)
     assert [moment.name for moment in found] == ["25 %", "50 %", "75 %", "100 %", "settled"]
-    assert all(moment.batch.bcubed_f == 1 for moment in found)
-    assert [moment.stream.pairwise_f for moment in found] == [0, 0, 0, 0, 1]
-    assert "| settled | 100.0 / 100.0 | 100.0 / 100.0 | +0.0 / +0.0 |" in stream.markdown(found)
+    assert all(batch.bcubed_f == 1 for moment in found for batch in moment.batch)
+    assert [[each.pairwise_f for each in moment.stream] for moment in found] == [[0, 0]] * 4 + [[1, 1]]
+    assert "| settled | 100.0 / 100.0 | 100.0 / 100.0 | +0.0 / +0.0 | +0.0 / +0.0 |" in stream.markdown(found)
+
+
+def test_a_stream_and_its_batch_differ_in_the_mean_and_at_most() -> None:
+    pairwise = [Scores(value, value, 1, 1, 1) for value in (0.5, 0.9, 0.6)]
+    moment = stream.Moment("25 %", pairwise, [pairwise[2]] * 3)
+    assert moment.figures == ["66.7 / 100.0", "60.0 / 100.0", "+6.7 / +0.0", "+30.0 / +0.0"]
 
 
 def test_a_program_that_fails_is_quoted(judged: Judged, tmp_path: Path) -> None:
