@@ -58,6 +58,8 @@ const SIP: usize = 1024;
 const FIRST: usize = 100;
 const DAEMON_CORE: &str = "0";
 const OUR_CORE: &str = "1";
+const FACES: &str = "facetd_engine_faces";
+const CONNECTIONS: &str = "facetd_http_connections";
 
 fn main() {
     let number = |name: &str, usual: usize| {
@@ -162,13 +164,10 @@ fn stream(kafka: &RealKafka, embeddings: &[f32], runtime: &Runtime, turns: usize
     begin.map(turn).collect()
 }
 
-const FACES: &str = "facetd_engine_faces";
-const CONNECTIONS: &str = "facetd_http_connections";
-
 struct Turn {
     /// Faces a second.
     rate: f64,
-    /// Of a core, that the engine's thread had.
+    /// Of the core, that the engine's threads had.
     share: f64,
     load: Option<Load>,
 }
