@@ -16,6 +16,9 @@ use crate::rejection::{Reason, Rejection};
 
 /// Expirations of one batch beyond one for each newcomer: a long downtime must not make one endless batch.
 const EXPIRED_AT_ONCE: usize = 1024;
+/// What a neighbour more or less counts for a face that stands between no clusters. At 1 they take the turns of those by
+/// whom clusters change, and a stream is further from its batch (models/train/COMPARISON.md, "Streams of synthetic faces").
+const INSIDE: f32 = 0.2;
 
 impl Engine {
     pub(super) fn take_in(&mut self, request: Request) -> Outcome {
@@ -121,7 +124,8 @@ impl Engine {
     /// Notes that somebody entered or left a face's neighbourhood. `encode`: its `g` waits too.
     pub(super) fn affect(&mut self, affected: &Affected, encode: bool) {
         self.ledger.work.affected += 1;
-        self.stale.mark(affected.node, affected.similarity, encode, self.now);
+        let weight = if self.clusters.is_between(affected.node) { 1.0 } else { INSIDE };
+        self.stale.mark(affected.node, weight * affected.similarity, encode, self.now);
         let change = self.seen_from_afar(affected.similarity);
         for onlooker in self.onlookers(affected.node) {
             // Who is arriving is scored in this batch.

@@ -3,9 +3,10 @@
 //! A face is stale when its linkages would differ if it were scored now: somebody entered or left
 //! its neighbourhood, or somebody's `g` in it changed, or its own. Each has one entry, however often
 //! that happens. Changes that matter wait in order, most changed first; small ones wait for idle
-//! time in the order they came. At the paper's size one arrival changes the `g` of a handful of
-//! faces, each a neighbour of 150: those many small changes must cost little, so they are added up
-//! and not sorted.
+//! time in the order they came. A neighbour more or less counts for less where a face has no linkage
+//! to another cluster: scored again it would most likely stay where it is. At the paper's size one
+//! arrival changes the `g` of a handful of faces, each a neighbour of 150: those many small changes
+//! must cost little, so they are added up and not sorted.
 //!
 //! Cost: O(log n) to mark a face first or when it matters, else O(1).
 

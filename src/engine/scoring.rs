@@ -33,7 +33,6 @@ impl Engine {
     /// Inserts who is arriving, lets them meet the others and notes whom they affect.
     pub(super) fn admit(&mut self, observer: &mut dyn Observer) {
         let arriving: Vec<NodeId> = self.ledger.arriving.iter().copied().collect();
-        self.clusters.grow(self.faces.slots());
         self.index.insert(&self.faces, &arriving);
         observer.finished(Step::Insert);
         self.meet(observer);
@@ -43,6 +42,7 @@ impl Engine {
     pub(super) fn meet(&mut self, observer: &mut dyn Observer) {
         let arriving: Vec<NodeId> = self.ledger.arriving.iter().copied().collect();
         self.graph.grow(self.faces.slots());
+        self.clusters.grow(self.faces.slots());
         let met = self.search(&arriving);
         observer.finished(Step::Search);
         let exact = self.index.is_exact();

@@ -41,6 +41,9 @@ use constraints::{Constraints, Given};
 pub use linkages::{Linkages, Partner};
 use reconcile::{Part, reconcile};
 
+/// A linkage to another cluster above this puts a face between the two.
+const BETWEEN: f32 = 0.1;
+
 /// How components become clusters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSettings {
@@ -199,6 +202,14 @@ impl Clusters {
 
     pub fn linkages(&self) -> &Linkages {
         &self.linkages
+    }
+
+    /// Whether a face has a linkage worth the name to another cluster than its own: clusters may change by it.
+    /// Cost: O(its partners).
+    pub fn is_between(&self, node: NodeId) -> bool {
+        let (home, least) = (self.book.cluster_of(node), Weight::of(BETWEEN));
+        let is_other = |partner: Partner| partner.weight > least && self.book.cluster_of(partner.node) != home;
+        self.linkages.partners(node).any(is_other)
     }
 
     pub fn constraints(&self) -> usize {

@@ -228,6 +228,19 @@ fn the_budget_bounds_who_is_scored_again_and_the_most_changed_come_first() {
     assert_eq!(scored, [3, 4], "the newcomer, and the face nearest to it");
 }
 
+#[test]
+fn who_stands_between_clusters_comes_before_who_does_not() {
+    let mut engine = engine(SINGLE);
+    let [alone, near, far] = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.6, 0.8]];
+    let old = [alone, alone, alone, near, near, near, far, far, far];
+    let old: Vec<Face> = old.iter().enumerate().map(|(number, values)| face(number, values)).collect();
+    apply_faces(&mut engine, &old, 0);
+    let changes = apply_faces(&mut engine, &[face(9, &[0.75, 0.0, 0.65, 0.0])], 1);
+    assert_eq!((changes.work.affected, changes.work.refreshed), (6, 1));
+    let scored: Vec<u32> = changes.linkages.iter().map(|linkages| linkages.node.0).collect();
+    assert_eq!(scored, [3, 9], "the newcomer, and not those that are nearer to it");
+}
+
 /// Under `evidence` a pair weighs the mean of its two directions, and for a newcomer's there is no budget here.
 #[test]
 fn what_a_newcomer_says_of_a_stale_face_stands_for_both() {
