@@ -17,7 +17,8 @@ use crate::rejection::{Reason, Rejection};
 /// Expirations of one batch beyond one for each newcomer: a long downtime must not make one endless batch.
 const EXPIRED_AT_ONCE: usize = 1024;
 /// What a neighbour more or less counts for a face that stands between no clusters. At 1 they take the turns of those by
-/// whom clusters change, and a stream is further from its batch (models/train/COMPARISON.md, "Streams of synthetic faces").
+/// whom clusters change, and a stream is further from its batch (models/train/EXPERIMENTS.md, "Which stale faces
+/// come first").
 const INSIDE: f32 = 0.2;
 
 impl Engine {
