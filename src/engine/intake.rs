@@ -11,15 +11,12 @@ use super::changes::{Constraint, Outcome, Request, check_name};
 use super::event::Cause;
 use super::faces::{Known, NewFace, event_time};
 use super::graph::Affected;
+use super::refresh::INSIDE;
 use crate::face::{Arrival, ClusterId, Face, FaceId, NodeId};
 use crate::rejection::{Reason, Rejection};
 
 /// Expirations of one batch beyond one for each newcomer: a long downtime must not make one endless batch.
 const EXPIRED_AT_ONCE: usize = 1024;
-/// What a neighbour more or less counts for a face that stands between no clusters. At 1 they take the turns of those by
-/// whom clusters change, and a stream is further from its batch (models/train/EXPERIMENTS.md, "Which stale faces
-/// come first").
-const INSIDE: f32 = 0.2;
 
 impl Engine {
     pub(super) fn take_in(&mut self, request: Request) -> Outcome {

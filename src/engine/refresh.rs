@@ -4,9 +4,9 @@
 //! its neighbourhood, or somebody's `g` in it changed, or its own. Each has one entry, however often
 //! that happens. Changes that matter wait in order, most changed first; small ones wait for idle
 //! time in the order they came. A neighbour more or less counts for less where a face has no linkage
-//! to another cluster: scored again it would most likely stay where it is. At the paper's size one
-//! arrival changes the `g` of a handful of faces, each a neighbour of 150: those many small changes
-//! must cost little, so they are added up and not sorted.
+//! to another cluster, for clusters seldom change by it. At the paper's size one arrival changes the
+//! `g` of a handful of faces, each a neighbour of 150: those many small changes must cost little, so
+//! they are added up and not sorted.
 //!
 //! Cost: O(log n) to mark a face first or when it matters, else O(1).
 
@@ -17,6 +17,10 @@ use crate::face::{NodeId, Timestamp};
 /// Below this the sum of changes of a face is small. The scale: a face of cosine s that enters or
 /// leaves a neighbourhood changes it by s; a `g` that turns by an angle changes it by 1 − cosine.
 const MATTERS: f32 = 0.05;
+/// Where a face has no linkage to another cluster, who enters or leaves its neighbourhood changes it by this share of s.
+/// At 1 such faces take the turns of those by whom clusters change, and a stream is further from its batch
+/// (models/train/EXPERIMENTS.md, "Which stale faces come first").
+pub const INSIDE: f32 = 0.2;
 
 /// Why a face is stale.
 #[derive(Debug, Clone, Copy, PartialEq)]
